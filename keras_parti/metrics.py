@@ -1,0 +1,135 @@
+"""Measures of pictures and of codebooks, in `keras.ops`: they run on every backend."""
+
+import keras
+from keras import ops
+
+# The mean square error below which two pictures count as equal: it keeps the
+# PSNR of a perfect copy finite, at 100 dB, so that means stay meaningful. One
+# picture of 64 x 64 with one value off by 1/255 has 1.3e-9, which is 89 dB.
+MIN_ERROR = 1e-10
+
+
+def psnr(images, others):
+    """Peak signal-to-noise ratio of each picture, in decibels.
+
+    `-10 log10(mean squared error)`: the peak is 1. Equal pictures give 100 dB.
+    A mean over pictures is the mean of these figures, not the figure of the mean
+    error, which a few bad pictures would decide.
+
+    Args:
+        images: float `(batch, height, width, channels)`, in `[0, 1]`.
+        others: float, the same shape.
+
+    Returns:
+        float32 `(batch,)`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    images = ops.cast(images, "float32")
+    others = ops.cast(others, "float32")
+    if len(images.shape) != 4 or tuple(images.shape) != tuple(others.shape):
+        raise ValueError(
+            "`images` and `others` must have one shape, (batch, height, width, "
+            f"channels). Received: {tuple(images.shape)} and {tuple(others.shape)}"
+        )
+    error = ops.mean(ops.square(images - others), axis=(1, 2, 3))  # (batch,)
+    return -10.0 * ops.log10(ops.maximum(error, MIN_ERROR))
+
+
+class _CodeCounts(keras.metrics.Metric):
+    """Counts how often each code of a codebook was chosen since the last reset.
+
+    Under `tf.distribute` the counts of the replicas are summed before `result`
+    is taken, so an epoch's figure is that of one device that saw all the ids.
+
+    Args:
+        num_codes: int. Number of codebook entries.
+        name: str.
+    """
+
+    def __init__(self, num_codes, name, **kwargs):
+        super().__init__(name=name, **kwargs)
+        if num_codes < 1:
+            raise ValueError(
+                f"`num_codes` must be at least 1. Received: num_codes={num_codes}"
+            )
+        self.num_codes = num_codes
+        # float32 whatever the policy: bfloat16 cannot count beyond 256.
+        self.counts = self.add_variable(
+            shape=(num_codes,), initializer="zeros", dtype="float32", name="counts"
+        )
+
+    def update_state(self, ids, sample_weight=None):
+        """Adds ids to the counts.
+
+        Args:
+            ids: int tensor of any shape, in `[0, num_codes)`.
+            sample_weight: float tensor that broadcasts to `ids` from the left,
+                or None: every id counts once.
+        """
+        ids = ops.convert_to_tensor(ids)
+        weight = ops.ones(ops.shape(ids), "float32")
+        if sample_weight is not None:
+            given = ops.cast(sample_weight, "float32")
+            missing = len(ids.shape) - len(given.shape)
+            weight *= ops.reshape(given, ops.shape(given) + (1,) * missing)
+        self.counts.assign_add(
+            ops.segment_sum(
+                ops.reshape(weight, (-1,)),
+                ops.cast(ops.reshape(ids, (-1,)), "int32"),
+                num_segments=self.num_codes,
+            )
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "num_codes": self.num_codes}
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class CodebookUsage(_CodeCounts):
+    """Share of the codebook that was chosen at least once, in `[0, 1]`.
+
+    It has no target, so it is fed with the ids alone, by a model's
+    `compute_metrics` or training step rather than through `compile(metrics=)`.
+
+    Args:
+        num_codes: int. Number of codebook entries.
+        name: str.
+
+    Example:
+        >>> usage = CodebookUsage(num_codes=8)
+        >>> usage.update_state([[0, 1], [1, 5]])
+        >>> float(usage.result())
+        0.375
+    """
+
+    def __init__(self, num_codes, name="codebook_usage", **kwargs):
+        super().__init__(num_codes, name, **kwargs)
+
+    def result(self):
+        return ops.mean(ops.cast(self.counts > 0, "float32"))
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class CodebookPerplexity(_CodeCounts):
+    """The number of equally frequent codes with the entropy of the chosen ones.
+
+    `exp(-sum p log p)` over the share p of each code: 1 where one code is always
+    chosen, `num_codes` where all are equally frequent. 0 before any id was seen.
+    Fed as `CodebookUsage` is.
+
+    Args:
+        num_codes: int. Number of codebook entries.
+        name: str.
+    """
+
+    def __init__(self, num_codes, name="codebook_perplexity", **kwargs):
+        super().__init__(num_codes, name, **kwargs)
+
+    def result(self):
+        total = ops.sum(self.counts)
+        shares = ops.convert_to_tensor(self.counts) / ops.maximum(total, 1e-7)
+        # A code of share 0 adds 0: the limit of p log p.
+        logs = ops.log(ops.where(shares > 0, shares, 1.0))
+        return ops.where(total > 0, ops.exp(-ops.sum(shares * logs)), 0.0)
