@@ -1,0 +1,27 @@
+"""Captioned pictures and token caches.
+
+Names are imported when first used, so that the NumPy parts work without TensorFlow.
+"""
+
+import importlib
+
+_HOMES = {
+    "EmojiCaptions": "emoji_captions",
+    "load": "datasets",
+    "load_npz": "arrays",
+    "read_token_cache": "token_cache",
+    "to_npz": "arrays",
+    "write_token_cache": "token_cache",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(module, name)
+
+
+def __dir__():
+    return __all__
