@@ -1,0 +1,73 @@
+# Everything runs in a virtual environment of its own, made from the lock files.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# The prompt goes through the environment: no quote, `$` or backquote in it can
+# reach the shell's grammar.
+export KERAS_PARTI_PROMPT := $(value PROMPT)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint bench lock clean
+
+help:
+	@echo 'make demo                   pictures for eight prompts, in demo.png'
+	@echo 'make demo PROMPT="a red cat in google style"    a picture for yours'
+	@echo 'make test                   the tests, some minutes on two cores'
+	@echo 'make slow                   the tests that take longer, examples included'
+	@echo 'make lint                   ruff: rules and format'
+	@echo 'make bench                  the figures of the README'
+	@echo 'make lock                   resolves the lock files anew'
+	@echo 'make clean                  removes $(VENV) and what tools left behind'
+
+# To the newcomer it must not look as if nothing happened: TensorFlow alone is
+# more than 500 MB to fetch.
+$(VENV)/.runs: requirements.lock setup.py
+	$(if $(PYTHON),,$(error No Python 3.11, 3.12 or 3.13 found. Name one: make PYTHON=/path/to/python3.11))
+	@echo 'Installing into $(VENV) with $(PYTHON): some minutes the first time.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.tests: requirements-test.lock $(VENV)/.runs
+	@echo 'Installing what the tests need into $(VENV).'
+	@$(PIP) install --requirement requirements-test.lock
+	@touch $@
+
+demo: $(VENV)/.runs
+	@$(BIN)/keras-parti demo $(if $(findstring undefined,$(origin PROMPT)),,-- "$$KERAS_PARTI_PROMPT")
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.tests
+	@for script in benchmarks/*.py; do \
+		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+# One file serves Python 3.11 to 3.13. The test lock contains the other one.
+UV := build/uv/bin/uv pip compile setup.py --universal --python-version 3.11 --upgrade \
+	--no-emit-index-url --no-emit-find-links --no-annotate --quiet \
+	--custom-compile-command 'make lock'
+lock:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip --disable-pip-version-check --quiet install uv==0.13.9
+	$(UV) --output-file requirements.lock
+	$(UV) --constraint requirements.lock --extra jax --extra evaluation --extra test \
+		--output-file requirements-test.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
