@@ -1,0 +1,275 @@
+"""One version of a SavedModel, run the way TensorFlow Serving runs it.
+
+The model goes through the TF1 loader into a session, and a request becomes one run
+of it from tensors to tensors. Everything that is wrong with a request is a
+`tf.errors.OpError` with the code and the words of `tensorflow_model_server` 2.21.
+"""
+
+import logging
+import math
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the ops of string signatures
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+DEFAULT_SIGNATURE = "serving_default"
+WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
+
+# A tensor of few bytes may claim any shape: its last value fills the rest. Beyond
+# this many elements the claim is a bomb, and is refused before memory is asked for.
+MAX_ELEMENTS = 1 << 28
+
+# Where a TensorProto carries numbers of a kind when it is written field by field.
+FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+    "complex64": "scomplex_val",
+    "complex128": "dcomplex_val",
+    "float16": "half_val",
+    "bfloat16": "half_val",
+    "object": "string_val",
+}
+
+
+def invalid(message):
+    """An `INVALID_ARGUMENT` with this message."""
+    return tf.errors.InvalidArgumentError(None, None, message)
+
+
+def names(keys):
+    """The keys as the real server lists them: sorted, with commas, no spaces."""
+    return ",".join(sorted(keys))
+
+
+def order(signature):
+    """The inputs' names in the order of the tensors they feed."""
+    return sorted(signature.inputs, key=lambda alias: signature.inputs[alias].name)
+
+
+def to_array(proto, alias):
+    """Reads a request's `TensorProto` by TensorFlow's own C++ parser.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes and the shape do not agree.
+    """
+    dims = [d.size for d in proto.tensor_shape.dim]
+    if min(dims, default=0) >= 0 and math.prod(dims) <= MAX_ELEMENTS:
+        try:
+            dtype = tf.dtypes.as_dtype(proto.dtype)
+            tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
+            # A scalar string comes back as bytes, whose own NumPy type drops zeros.
+            return np.asarray(tensor.numpy(), dtype.as_numpy_dtype)
+        except (tf.errors.OpError, TypeError, ValueError, AttributeError):
+            pass
+    raise invalid(f"tensor parsing error: {alias}")
+
+
+def to_proto(array):
+    """Writes numbers into typed fields, as the real server does by default.
+
+    `tf.make_tensor_proto` would put them into `tensor_content`, and a client that
+    reads `float_val` alone would work here and fail there.
+    """
+    array = np.asarray(array)
+    kind = tf.string if array.dtype == object else tf.dtypes.as_dtype(array.dtype)
+    proto = tensor_pb2.TensorProto(dtype=kind.as_datatype_enum)
+    proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
+    dtype, values = array.dtype.name, array.ravel()
+    if dtype in ("float16", "bfloat16"):
+        values = values.view(np.uint16)
+    elif dtype.startswith("complex"):
+        values = values.view("float32" if dtype == "complex64" else "float64")
+    getattr(proto, FIELDS.get(dtype, "int_val")).extend(values.tolist())
+    return proto
+
+
+def check_whole(folder):
+    """Raises `ValueError` where the folder cannot be a finished SavedModel.
+
+    The loader itself takes a model whose variables are missing, and only its first
+    request would fail.
+    """
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError("it has no saved_model.pb")
+    try:
+        bits = (folder / "saved_model.pb").read_bytes()
+        model = saved_model_pb2.SavedModel.FromString(bits)
+    except DecodeError as error:
+        raise ValueError("its saved_model.pb cannot be read") from error
+    nodes = [node for graph in model.meta_graphs for node in graph.graph_def.node]
+    variables = folder / "variables"
+    if any(node.op in ("VarHandleOp", "VariableV2") for node in nodes):
+        if not (variables / "variables.index").is_file():
+            raise ValueError("it has no variables/variables.index")
+        if not list(variables.glob("variables.data-*")):
+            raise ValueError("it has no variables/variables.data-*")
+
+
+class Servable:
+    """A loaded version of a model, safe to call from many threads.
+
+    Args:
+        folder: Path of a version folder, `<model>/<version>`.
+
+    Raises:
+        ValueError: The folder holds no whole SavedModel with the tag `serve`, or one
+            of its warm-up records fails.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.version = int(self.folder.name)
+        check_whole(self.folder)
+        self._runs = {}
+        self._lock = threading.Lock()
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            self.signatures = dict(self._load().signature_def)
+            self._warm_up()
+        except Exception:
+            self.close()
+            raise
+
+    def close(self):
+        """Frees the memory. No request may be running."""
+        self._runs.clear()
+        self._session.close()
+
+    def predict(self, request):
+        """Answers one `PredictRequest`.
+
+        Returns:
+            The name of the signature that ran, and a dict of output name to
+            `TensorProto`.
+
+        Raises:
+            tf.errors.OpError: What the real server would answer.
+        """
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise tf.errors.FailedPreconditionError(
+                None, None, f'Serving signature key "{name}" not found.'
+            )
+        signature = self.signatures[name]
+        feeds = self._feeds(signature, request.inputs)
+        aliases = self._outputs(signature, request.output_filter)
+        arrays = self._typed(signature, feeds)
+        outputs = self._run(name, aliases)(*arrays)
+        return name, {a: to_proto(o) for a, o in zip(aliases, outputs, strict=True)}
+
+    def _load(self):
+        # The loader's notice that it is of TensorFlow 1 is no news to whoever serves.
+        logger = tf.get_logger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            with self._session.graph.as_default():
+                return tf.compat.v1.saved_model.loader.load(
+                    self._session, ["serve"], str(self.folder)
+                )
+        except (tf.errors.OpError, RuntimeError, OSError) as error:
+            message = str(getattr(error, "message", error)).split("\n")[0]
+            raise ValueError(f"it does not load: {message}") from error
+        finally:
+            logger.setLevel(level)
+
+    def _run(self, name, aliases):
+        """A function from input arrays, in `order`, to the outputs asked for.
+
+        `_make_callable_from_options` is private, and the only way in Python to the
+        session call of the real server. `Session.run` and the functions of
+        `tf.saved_model.load` check shapes on their own, and so refuse what TensorFlow
+        Serving accepts, with other words.
+        """
+        key = (name, tuple(aliases))
+        with self._lock:
+            if key not in self._runs:
+                signature = self.signatures[name]
+                options = config_pb2.CallableOptions(
+                    feed=[signature.inputs[a].name for a in order(signature)],
+                    fetch=[signature.outputs[a].name for a in aliases],
+                )
+                self._runs[key] = self._session._make_callable_from_options(options)
+            return self._runs[key]
+
+    @staticmethod
+    def _feeds(signature, inputs):
+        sent, wanted = set(inputs), set(signature.inputs)
+        defaults = signature.defaults
+        if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
+            raise invalid(
+                f"input size does not match signature: {len(sent)}!={len(wanted)} "
+                f"len({{{names(sent)}}}) != len({{{names(wanted)}}}). "
+                f"Sent extra: {{{names(sent - wanted)}}}. "
+                f"Missing but required: {{{names(wanted - sent)}}}."
+            )
+        feeds = {}
+        for alias in sorted(wanted):
+            if alias not in sent and alias not in defaults:
+                raise invalid(
+                    f"Signature input alias: {alias}(feed name: "
+                    f"{signature.inputs[alias].name}) not found in request and no "
+                    "default value provided. Inputs expected to be in the request "
+                    f"{{{names(sent)}}}, or default input alias set: {names(defaults)}"
+                )
+            proto = inputs[alias] if alias in sent else defaults[alias]
+            feeds[alias] = to_array(proto, alias)
+        if not sent <= wanted:
+            raise invalid(
+                "Inputs contains invalid name. Used request inputs: "
+                f"{names(sent & wanted)}, request input: {names(sent)}"
+            )
+        return feeds
+
+    @staticmethod
+    def _typed(signature, feeds):
+        # The call below says a wrong type in other words than the real server's.
+        for index, alias in enumerate(order(signature)):
+            wanted = tf.dtypes.as_dtype(signature.inputs[alias].dtype)
+            sent = tf.dtypes.as_dtype(feeds[alias].dtype)
+            if sent != wanted:
+                raise invalid(
+                    f"Expects arg[{index}] to be {wanted.name} "
+                    f"but {sent.name} is provided"
+                )
+        return [feeds[alias] for alias in order(signature)]
+
+    @staticmethod
+    def _outputs(signature, output_filter):
+        seen = []
+        for alias in output_filter:
+            if alias not in signature.outputs:
+                raise invalid(
+                    f"output tensor alias not found in signature: {alias} Outputs "
+                    f"expected to be in the set {{{names(signature.outputs)}}}."
+                )
+            if alias in seen:
+                raise invalid(f"duplicate output tensor alias: {alias}")
+            seen.append(alias)
+        return seen or sorted(signature.outputs)
+
+    def _warm_up(self):
+        """Replays the recorded requests, so that no user waits for first-time costs."""
+        path = self.folder / WARM_UP
+        if not path.is_file():
+            return
+        number = 0
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                number += 1
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+                if log.HasField("predict_log"):
+                    self.predict(log.predict_log.request)
+        except Exception as error:
+            message = getattr(error, "message", error)
+            raise ValueError(f"warm-up record {number} fails: {message}") from error
