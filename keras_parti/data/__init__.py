@@ -9,6 +9,7 @@ _HOMES = {
     "EmojiCaptions": "emoji_captions",
     "load": "datasets",
     "load_npz": "arrays",
+    "read_token_arrays": "token_cache",
     "read_token_cache": "token_cache",
     "to_npz": "arrays",
     "write_token_cache": "token_cache",

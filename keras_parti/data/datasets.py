@@ -106,10 +106,9 @@ def open_builder(name_or_dir):
 
 
 def _open_folder(path):
-    try:
-        return tfds.builder_from_directory(path)
-    except FileNotFoundError:
+    if not (path / "dataset_info.json").is_file():
         raise FileNotFoundError(
             f"{path} is no prepared picture set: it must hold `dataset_info.json` and "
             "`features.json`, as TensorFlow Datasets writes them."
-        ) from None
+        )
+    return tfds.builder_from_directory(path)

@@ -1,0 +1,310 @@
+"""Image tokens and captions on disk, so that Parti trains without its tokenizer.
+
+A cache is a folder: shards such as `train-00000-of-00004.tfrecord`, or one `train.npz`
+a split, and `manifest.json` with what made them. A shard gets its name when it is
+whole, and then its line in the manifest; writing again after a kill goes on from there.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_parti.data import arrays
+
+FORMAT_VERSION = 1
+FORMATS = ("tfrecord", "npz")
+MANIFEST = "manifest.json"
+
+
+def write_token_cache(
+    out_dir,
+    split,
+    dataset,
+    encode,
+    fingerprint,
+    num_codes,
+    num_tokens,
+    format="tfrecord",
+    shards=4,
+    batch_size=32,
+):
+    """Encodes the pictures of a split and writes their ids and texts.
+
+    Shards that are there already, whole and of the same tokenizer, are kept. One
+    process at a time may write to a folder.
+
+    Args:
+        out_dir: folder of the cache; other splits may already be in it.
+        split: name of the split, such as "train".
+        dataset: single examples in a fixed order, as `keras_parti.data.load` gives
+            them; must know its length.
+        encode: callable from float32 pictures `(b, height, width, 3)` in [0, 1] to
+            integer ids `(b, num_tokens)`.
+        fingerprint: str that identifies the tokenizer, as `ViTVQGAN.fingerprint()`.
+        num_codes: size of the codebook; every id must be below it.
+        num_tokens: ids a picture.
+        format: "tfrecord", or "npz" (one file, read without TensorFlow).
+        shards: number of TFRecord files.
+        batch_size: pictures encoded at a time.
+
+    Returns:
+        The number of examples encoded by this call.
+
+    Raises:
+        ValueError: bad arguments, ids of the wrong shape or range, or a folder that
+            holds the cache of another tokenizer or format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"`format` must be one of {FORMATS}. Received: {format!r}")
+    if shards < 1 or batch_size < 1:
+        raise ValueError(
+            "`shards` and `batch_size` must be positive. "
+            f"Received: shards={shards}, batch_size={batch_size}"
+        )
+    try:
+        total = len(dataset)
+    except TypeError as error:
+        raise ValueError(f"`dataset` must know its length: {error}") from error
+    if total < 1:
+        raise ValueError(f"`dataset` must have examples. Received: length {total}")
+    shards = 1 if format == "npz" else min(shards, total)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    made_by = {
+        "format_version": FORMAT_VERSION,
+        "format": format,
+        "tokenizer": str(fingerprint),
+        "num_codes": int(num_codes),
+        "num_tokens": int(num_tokens),
+    }
+    manifest = _begin_manifest(out_dir, made_by)
+    plan = {"examples": total, "num_shards": shards, "shards": {}}
+    entry = manifest["splits"].setdefault(split, plan)
+    if (entry["examples"], entry["num_shards"]) != (total, shards):
+        # Cut differently: old shards would repeat or leave out examples.
+        entry = manifest["splits"][split] = plan
+    bounds = [total * k // shards for k in range(shards + 1)]
+    names = [_shard_name(split, k, shards, format) for k in range(shards)]
+    todo = [k for k in range(shards) if not _is_whole(out_dir, entry, names[k])]
+    encoded = 0
+    bar_total = sum(bounds[k + 1] - bounds[k] for k in todo)
+    with tqdm(total=bar_total, desc=f"tokens of {split}", disable=None) as bar:
+        examples, position = iter(dataset), 0
+        for k in todo:
+            own = itertools.islice(
+                examples, bounds[k] - position, bounds[k + 1] - position
+            )
+            position = bounds[k + 1]
+            ids, texts = _encode_all(
+                own, encode, num_codes, num_tokens, batch_size, bar
+            )
+            part = out_dir / f"part-{names[k]}"
+            _write_shard(part, ids, texts, format)
+            os.replace(part, out_dir / names[k])
+            entry["shards"][names[k]] = {
+                "examples": len(ids),
+                "sha256": _sha256(out_dir / names[k]),
+            }
+            _write_manifest(out_dir, manifest)
+            encoded += len(ids)
+    return encoded
+
+
+def read_token_cache(cache_dir, split, tokenizer_fingerprint=None):
+    """Opens a split as a `tf.data.Dataset`, in the order it was written.
+
+    Args:
+        cache_dir: folder of `write_token_cache`, of either format.
+        split: name of the split.
+        tokenizer_fingerprint: if given, the cache must be of this tokenizer.
+
+    Returns:
+        A dataset of single examples: `ids` int32 `(num_tokens,)`; `captions` and
+        `synonyms`, strings `(n,)`; `name`, `style`, `tone`, `category`, `key`, strings.
+        Texts that the set lacked are empty.
+
+    Raises:
+        FileNotFoundError: no cache, no such split, or a missing shard.
+        ValueError: another tokenizer or format version, an unfinished split, or a
+            truncated or altered shard.
+    """
+    import tensorflow as tf
+
+    manifest, paths = _open(cache_dir, split, tokenizer_fingerprint)
+    num_tokens = manifest["num_tokens"]
+    total = manifest["splits"][split]["examples"]
+    if manifest["format"] == "npz":
+        columns = arrays.unpack_texts(arrays.read_npz(paths[0]))
+        tensors = {"ids": tf.constant(columns["ids"], tf.int32)}
+        for key in arrays.LIST_FEATURES:
+            lists = columns.get(key) or [[]] * total
+            tensors[key] = tf.ragged.constant(lists, tf.string, ragged_rank=1)
+        for key in arrays.TEXT_FEATURES:
+            texts = columns.get(key, np.full(total, ""))
+            tensors[key] = tf.constant(texts.tolist(), tf.string, (total,))
+        return tf.data.Dataset.from_tensor_slices(tensors)
+    features = {"ids": tf.io.FixedLenFeature([num_tokens], tf.int64)}
+    for key in arrays.LIST_FEATURES:
+        features[key] = tf.io.RaggedFeature(tf.string)
+    for key in arrays.TEXT_FEATURES:
+        features[key] = tf.io.FixedLenFeature([], tf.string, "")
+
+    def parse(record):
+        example = tf.io.parse_single_example(record, features)
+        return {**example, "ids": tf.cast(example["ids"], tf.int32)}
+
+    dataset = tf.data.TFRecordDataset([str(path) for path in paths])
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(total))
+    return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def read_token_arrays(cache_dir, split, tokenizer_fingerprint=None):
+    """Reads a split of an `.npz` cache into memory, with NumPy alone.
+
+    Args and errors are those of `read_token_cache`; a TFRecord cache is a ValueError.
+
+    Returns:
+        A dict: `ids` int32 `(n, num_tokens)`; lists of `n` lists of strings for
+        `captions` and `synonyms`; string arrays for the rest.
+    """
+    manifest, paths = _open(cache_dir, split, tokenizer_fingerprint)
+    if manifest["format"] != "npz":
+        raise ValueError(
+            f"{cache_dir} is a cache of format 'tfrecord', which needs TensorFlow: use "
+            "`read_token_cache`, or write the cache with format='npz'."
+        )
+    return arrays.unpack_texts(arrays.read_npz(paths[0]))
+
+
+def read_manifest(cache_dir):
+    """The manifest of a cache: `tokenizer`, `num_codes`, `num_tokens`, `splits`, ...
+
+    Raises:
+        FileNotFoundError: the folder holds no cache.
+        ValueError: the manifest is damaged or of another format version.
+    """
+    path = Path(cache_dir) / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{cache_dir} is no token cache: it has no {MANIFEST}.")
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version!r}; this release reads "
+            f"{FORMAT_VERSION}. Write the cache again."
+        )
+    return manifest
+
+
+def _open(cache_dir, split, tokenizer_fingerprint):
+    manifest = read_manifest(cache_dir)
+    if tokenizer_fingerprint not in (None, manifest["tokenizer"]):
+        raise ValueError(
+            f"{cache_dir} holds tokens of tokenizer {manifest['tokenizer']}, not of "
+            f"{tokenizer_fingerprint}. Encode the pictures with the latter."
+        )
+    entry = manifest["splits"].get(split)
+    if entry is None:
+        raise FileNotFoundError(
+            f"{cache_dir} has no split {split!r}, only {sorted(manifest['splits'])}."
+        )
+    if len(entry["shards"]) < entry["num_shards"]:
+        raise ValueError(
+            f"Split {split!r} of {cache_dir} is unfinished: {len(entry['shards'])} of "
+            f"{entry['num_shards']} shards. Write it again to go on."
+        )
+    paths = [Path(cache_dir) / name for name in sorted(entry["shards"])]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing. Write the cache again.")
+        if _sha256(path) != entry["shards"][path.name]["sha256"]:
+            raise ValueError(
+                f"{path} is truncated or altered. Write the cache again: whole shards "
+                "are kept."
+            )
+    return manifest, paths
+
+
+def _begin_manifest(out_dir, made_by):
+    if not (out_dir / MANIFEST).exists():
+        return {**made_by, "splits": {}}
+    manifest = read_manifest(out_dir)
+    found = {key: manifest.get(key) for key in made_by}
+    if found != made_by:
+        raise ValueError(
+            f"{out_dir} holds another cache, of {found}, not of {made_by}. Choose "
+            "another folder or delete that one."
+        )
+    return manifest
+
+
+def _write_manifest(out_dir, manifest):
+    part = out_dir / f"part-{MANIFEST}"
+    part.write_text(json.dumps(manifest, indent=2) + "\n")
+    os.replace(part, out_dir / MANIFEST)
+
+
+def _shard_name(split, index, shards, format):
+    if format == "npz":
+        return f"{split}.npz"
+    return f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
+
+
+def _is_whole(out_dir, entry, name):
+    known, path = entry["shards"].get(name), out_dir / name
+    return bool(known) and path.is_file() and _sha256(path) == known["sha256"]
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _encode_all(examples, encode, num_codes, num_tokens, batch_size, bar):
+    all_ids, texts = [np.zeros((0, num_tokens), np.int32)], []
+    while batch := list(itertools.islice(examples, batch_size)):
+        images = np.stack([np.asarray(each["image"], np.float32) for each in batch])
+        ids = np.asarray(encode(images))
+        if ids.shape != (len(batch), num_tokens) or ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"`encode` must return integers of shape ({len(batch)}, {num_tokens})."
+                f" Received: {ids.dtype} of shape {ids.shape}"
+            )
+        if ids.min() < 0 or ids.max() >= num_codes:
+            raise ValueError(
+                f"`encode` must return ids from 0 to {num_codes - 1}. Received: ids "
+                f"from {ids.min()} to {ids.max()}"
+            )
+        all_ids.append(ids.astype(np.int32))
+        texts += [arrays.plain_texts(each) for each in batch]
+        bar.update(len(batch))
+    return np.concatenate(all_ids), texts
+
+
+def _write_shard(path, ids, texts, format):
+    if format == "npz":
+        arrays.write_npz(path, {"ids": ids, **arrays.pack_texts(texts)})
+        return
+    import tensorflow as tf
+
+    def feature(text):
+        values = text if isinstance(text, list) else [text]
+        values = [value.encode() for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for row, own in zip(ids, texts, strict=True):
+            features = {key: feature(text) for key, text in own.items()}
+            features["ids"] = tf.train.Feature(
+                int64_list=tf.train.Int64List(value=row.tolist())
+            )
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
