@@ -667,6 +667,7 @@ def test_wait_ends_gracefully_on_a_signal(folder, number):
     )
     port = process.stdout.readline().strip()
     assert caller(f"127.0.0.1:{port}")("Predict", predict(GOOD))[0] == OK
+    time.sleep(0.3)  # from ready to waiting
     process.send_signal(number)
     assert process.communicate(timeout=20)[0] == "stopped\n"
     assert process.returncode == 0

@@ -375,10 +375,16 @@ class Server:
     def wait(self):
         """Blocks until Ctrl-C, SIGTERM or a call of `stop`, then stops gracefully."""
         in_main = threading.current_thread() is threading.main_thread()
-        if in_main:
-            before = signal.signal(signal.SIGTERM, lambda *_: self._stopped.set())
+        before = signal.getsignal(signal.SIGTERM)
         try:
-            self._stopped.wait()
+            if in_main:
+                # As Ctrl-C. A handler that set the event could meet the main thread
+                # inside `Event.wait`, holding the lock that setting needs.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
+            # In short waits, because a signal that another thread receives is only
+            # seen when the main thread wakes.
+            while not self._stopped.wait(0.5):
+                pass
         except KeyboardInterrupt:
             pass
         finally:
