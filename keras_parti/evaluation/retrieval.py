@@ -1,0 +1,251 @@
+"""Whether the text steers the picture: generated pictures find their own kind.
+
+The picture of a prompt is looked for among all true pictures of the set. The nearest
+should be of the prompt's name, style and skin tone. Four figures stand beside each: the
+ceiling, what the tokenizer's reconstruction of the true picture reaches; chance, what a
+random order of the set would; shuffled, what the picture of another prompt reaches; and
+the 95 % interval over prompts. The papers measure text control by people and by CLIP
+score: this measure is ours, for sets whose captions name what is to be seen.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_parti.evaluation.control import MEASURES, measure, weighted_hits
+from keras_parti.evaluation.gallery import strip
+from keras_parti.evaluation.nearest import SPACES, Index
+from keras_parti.evaluation.pictures import Pictures
+from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.evaluation.samples import best_of_weights, draw_samples
+
+
+def evaluate_retrieval(
+    generate,
+    reconstruct,
+    splits,
+    out,
+    *,
+    features=("joined", "image", "pixels"),
+    num_queries=100,
+    num_samples=16,
+    guidance_scale=1.5,
+    guidance_scales=(1.0, 1.5, 3.0),
+    best_of=(1, 4, 16),
+    num_guidance_queries=25,
+    model_name="",
+    seed=0,
+):
+    """Measures text control and writes the figures, tables and pictures of it.
+
+    Prompts are the canonical captions of pictures of `train`, `heldout_style` and
+    `heldout_tone`; those of `synonyms` are captions of `train` pictures that call them
+    by another name. Pictures are drawn once a prompt and guidance scale and kept under
+    `out/samples`: after a kill the same call goes on where it was.
+
+    Args:
+        generate: callable as `TextToImage.generate`: `(prompts, num_samples=, keep=,
+            guidance_scale=, seed=)` to a dict of `images`, uint8 `(prompts, keep,
+            height, width, 3)`, and `score`, `(prompts, keep)`. Any order will do.
+        reconstruct: callable of float images in [0, 1] to the tokenizer's
+            reconstructions of them, such as `ViTVQGAN.reconstruct`.
+        splits: dict of split name to `Pictures`. All of them are the gallery.
+        out: path of the folder to write: `results.json`, `table.md`, a PNG strip for
+            each set of prompts, `guidance.png`, `samples/`.
+        features: names of `SPACES`, the main one first. All but "pixels" need the
+            package of the extra `evaluation`.
+        num_queries: int. Prompts of a set at most, a random choice by `seed`.
+        num_samples: int. Pictures drawn a prompt; the best by score is shown.
+        guidance_scale: float. Of the main figures.
+        guidance_scales: floats to compare; empty for no comparison.
+        best_of: ints up to `num_samples`, to compare.
+        num_guidance_queries: int. Prompts of a set in this comparison.
+        model_name: str that tells the weights apart, such as a path and version: kept
+            pictures are used again only under the same name.
+        seed: int.
+
+    Returns:
+        The content of `results.json`: `features` → name → `sets` → set → measure →
+        `value`, `low`, `high`, `ceiling`, `of_ceiling`, `shuffled`, `chance`, and
+        `guidance`, a list of rows.
+
+    Raises:
+        ValueError: unknown features, no `train` split, `best_of` above `num_samples`.
+        FileNotFoundError: the package of the extra `evaluation` is missing.
+    """
+    unknown = [name for name in features if name not in SPACES]
+    if unknown or not features:
+        raise ValueError(
+            f"`features` must be some of {', '.join(SPACES)}. Received: {features}"
+        )
+    if "train" not in splits:
+        raise ValueError(f"`splits` must have `train`. Received: {list(splits)}")
+    for count in best_of:
+        best_of_weights(num_samples, count)
+    out = Path(out)
+    gallery = Pictures.join(list(splits.values()))
+    index = Index(gallery, features)
+    queries = choose_queries(splits, num_queries, seed)
+
+    def draw(pictures, scale, label):
+        return draw_samples(
+            generate,
+            pictures.prompts,
+            out / "samples",
+            num_samples=num_samples,
+            guidance_scale=scale,
+            seed=seed,
+            model_name=model_name,
+            label=f"{label}, guidance {scale:g}",
+        )
+
+    results = {
+        "model": model_name,
+        "gallery": {name: len(pictures) for name, pictures in splits.items()},
+        "num_samples": num_samples,
+        "guidance_scale": guidance_scale,
+        "seed": seed,
+        "features": {name: {"sets": {}, "guidance": []} for name in features},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, pictures in queries.items():
+        images, _ = draw(pictures, guidance_scale, name)
+        rebuilt = _reconstruct(reconstruct, pictures.images)
+        found, ceiling = index.search(images[:, 0]), index.search(rebuilt)
+        for space in features:
+            results["features"][space]["sets"][name] = measure(
+                found[space], ceiling[space], gallery, pictures, seed
+            )
+        nearest = gallery.images[found[features[0]][:, 0]]
+        columns = [pictures.images, rebuilt, images[:, 0], nearest]
+        headings = ["true", "tokenizer", f"best of {num_samples}", "nearest in the set"]
+        _save_strip(out / f"{name}.png", pictures, columns, headings)
+
+    shown = {}
+    for scale in guidance_scales:
+        for name, pictures in queries.items():
+            if name == "synonyms":
+                continue
+            few = pictures.take(np.arange(min(num_guidance_queries, len(pictures))))
+            images, scores = draw(few, scale, name)
+            if name == "train":
+                shown[f"guidance {scale:g}"] = images[:, 0]
+            found = index.search(images.reshape(-1, *images.shape[2:]))
+            for count in best_of:
+                weights = best_of_weights(num_samples, count)
+                for space in features:
+                    values = weighted_hits(found[space], gallery, few, weights)
+                    results["features"][space]["guidance"].append(
+                        {
+                            "guidance_scale": scale,
+                            "best_of": count,
+                            "set": name,
+                            "queries": len(few),
+                            "score": float((scores @ weights).mean()),
+                            **values,
+                        }
+                    )
+    if shown:
+        few = queries["train"]
+        columns = [few.images[: len(next(iter(shown.values())))], *shown.values()]
+        _save_strip(out / "guidance.png", few, columns, ["true", *shown])
+    write_report(out, results, _report(results))
+    return results
+
+
+def choose_queries(splits, num_queries, seed):
+    """Chooses the pictures whose captions are asked for.
+
+    Args:
+        splits: dict of split name to `Pictures`.
+        num_queries: int. Pictures of a set at most.
+        seed: int.
+
+    Returns:
+        A dict of set name to `Pictures`, those of no picture left out.
+    """
+    queries = {}
+    for name in ("train", "heldout_style", "heldout_tone"):
+        if len(splits.get(name, ())):
+            pictures = splits[name]
+            order = np.random.default_rng(seed).permutation(len(pictures))
+            queries[name] = pictures.take(order[:num_queries])
+    train = splits["train"]
+    rng = np.random.default_rng(seed)
+    order = [i for i in rng.permutation(len(train)) if train.synonyms[i]][:num_queries]
+    if order:
+        prompts = [rng.choice(train.synonyms[i]) for i in order]
+        queries["synonyms"] = train.take(np.array(order), prompts)
+    return queries
+
+
+def _reconstruct(reconstruct, images):
+    batches = [
+        np.asarray(reconstruct(images[start : start + 32].astype(np.float32) / 255.0))
+        for start in range(0, len(images), 32)
+    ]
+    pixels = np.clip(np.concatenate(batches), 0.0, 1.0)
+    return np.rint(pixels * 255.0).astype(np.uint8)
+
+
+def _save_strip(path, pictures, columns, headings, rows=8):
+    shown = range(min(rows, len(columns[0])))
+    strip(
+        [(str(pictures.prompts[i]), np.stack([c[i] for c in columns])) for i in shown],
+        headings=headings,
+        size=2 * pictures.images.shape[2],
+    ).save(path)
+
+
+def _report(results):
+    parts = []
+    total = sum(results["gallery"].values())
+    for space, figures in results["features"].items():
+        parts.append(
+            f"### Distance in {space} features, among {total} pictures\n\n"
+            f"Best of {results['num_samples']}, guidance {results['guidance_scale']:g}."
+        )
+        rows = []
+        for name, measures in figures["sets"].items():
+            for key, at in measures.items():
+                rows.append(
+                    [
+                        f"{name} ({at['queries']})",
+                        MEASURES[key],
+                        f"{_percent(at['value'])} "
+                        f"({_percent(at['low'])} to {_percent(at['high'])})",
+                        _percent(at["ceiling"]),
+                        _percent(at["of_ceiling"]),
+                        _percent(at["shuffled"]),
+                        _percent(at["chance"]),
+                    ]
+                )
+        header = "prompts|measure|generated (95 %)|ceiling|of it|shuffled|chance"
+        parts.append(markdown_table(header.split("|"), rows))
+        if figures["guidance"]:
+            parts.append(_guidance_table(figures["guidance"]))
+    return "\n\n".join(parts)
+
+
+def _guidance_table(rows):
+    columns = []  # (set, measure), as they first appear
+    cells = {}
+    for row in rows:
+        line = cells.setdefault((row["guidance_scale"], row["best_of"]), {})
+        for key in ("name@1", "name@5", "style", "tone"):
+            if key in row:
+                column = f"{row['set']} ({row['queries']}): {MEASURES[key]}"
+                line[column] = _percent(row[key])
+                if column not in columns:
+                    columns.append(column)
+    return markdown_table(
+        ["guidance", "best of", *columns],
+        [
+            [f"{scale:g}", str(count), *(line.get(column, "–") for column in columns)]
+            for (scale, count), line in cells.items()
+        ],
+    )
+
+
+def _percent(value):
+    return "–" if value is None else f"{100 * value:.1f} %"
