@@ -160,3 +160,15 @@ def test_npz_never_unpickles(tmp_path):
     np.savez(tmp_path / "a.npz", image=np.array([{}], object))
     with pytest.raises(ValueError, match="pickle"):
         data.load_npz(tmp_path / "a.npz")
+
+
+def test_tfds_finds_the_builder_after_the_import(tmp_path):
+    script = (
+        "import sys, keras_parti.data\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "import tensorflow_datasets as tfds\n"
+        f"builder = tfds.builder('emoji_captions/small', data_dir={str(tmp_path)!r})\n"
+        "print(builder.info.full_name)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout == "emoji_captions/small/1.0.0\n", run.stderr

@@ -4,6 +4,7 @@ Names are imported when first used, so that the NumPy parts work without TensorF
 """
 
 import importlib
+import importlib.util
 
 _HOMES = {
     "EmojiCaptions": "emoji_captions",
@@ -26,3 +27,9 @@ def __getattr__(name):
 
 def __dir__():
     return __all__
+
+
+# Importing a builder is what makes `tfds.load("emoji_captions/small")` find it. It takes
+# half a second and leaves TensorFlow alone where that is not imported yet.
+if all(map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets"))):
+    importlib.import_module(f"{__name__}.emoji_captions")
