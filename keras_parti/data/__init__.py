@@ -29,7 +29,7 @@ def __dir__():
     return __all__
 
 
-# Importing a builder is what makes `tfds.load("emoji_captions/small")` find it. It takes
-# half a second and leaves TensorFlow alone where that is not imported yet.
+# Importing a builder is what makes `tfds.load("emoji_captions/small")` find it. It
+# takes half a second and leaves TensorFlow alone where that is not imported yet.
 if all(map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets"))):
     importlib.import_module(f"{__name__}.emoji_captions")
