@@ -76,7 +76,8 @@ class ImageFeatures:
         if len(starts) > 20:
             starts = tqdm(starts, desc="image features", unit="batch", disable=None)
         features = [self._batch(images[start : start + BATCH]) for start in starts]
-        return np.concatenate(features) if features else np.zeros((0, 1280), np.float32)
+        width = self.network.output_shape[-1]
+        return np.concatenate([np.zeros((0, width), np.float32), *features])
 
     def _batch(self, images):
         x = _unit_range(images)
@@ -125,7 +126,7 @@ class PixelFeatures:
             np.einsum("sy,yxc,tx->stc", down, _unit_range(image), right, optimize=True)
             for image in images
         ]
-        return np.reshape(means, (len(images), -1)).astype(np.float32)
+        return np.reshape(means, (len(images), 3 * self.size**2)).astype(np.float32)
 
 
 def package_weights():

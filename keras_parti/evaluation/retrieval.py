@@ -13,11 +13,38 @@ from pathlib import Path
 import numpy as np
 
 from keras_parti.evaluation.control import MEASURES, measure, weighted_hits
-from keras_parti.evaluation.gallery import strip
+from keras_parti.evaluation.gallery import enlarged, strip
 from keras_parti.evaluation.nearest import SPACES, Index
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import best_of_weights, draw_samples
+
+# Words of the tables.
+SETS = {
+    "train": "training captions",
+    "heldout_style": "held-out name and style",
+    "heldout_tone": "held-out skin tone",
+    "synonyms": "synonyms",
+}
+TITLES = {
+    "joined": "ImageNet features, joined by 0.7 of a 16 x 16 thumbnail",
+    "image": "ImageNet features",
+    "pixels": "a 16 x 16 thumbnail",
+}
+WITH_INTERVAL = ("value", "low", "high")
+FIGURES = {
+    "ceiling": "ceiling",
+    "of_ceiling": "% of the ceiling",
+    "shuffled": "shuffled",
+    "chance": "chance",
+}
+# Columns of the comparison of guidance scales: all others are in `results.json`.
+COMPARED = (
+    ("train", "name@1"),
+    ("heldout_style", "name@5"),
+    ("heldout_style", "style"),
+    ("heldout_tone", "tone"),
+)
 
 
 def evaluate_retrieval(
@@ -40,8 +67,8 @@ def evaluate_retrieval(
 
     Prompts are the canonical captions of pictures of `train`, `heldout_style` and
     `heldout_tone`; those of `synonyms` are captions of `train` pictures that call them
-    by another name. Pictures are drawn once a prompt and guidance scale and kept under
-    `out/samples`: after a kill the same call goes on where it was.
+    by another name, in the same wording. Pictures are drawn once a prompt and guidance
+    scale and kept under `out/samples`: after a kill the same call goes on where it was.
 
     Args:
         generate: callable as `TextToImage.generate`: `(prompts, num_samples=, keep=,
@@ -121,34 +148,34 @@ def evaluate_retrieval(
         headings = ["true", "tokenizer", f"best of {num_samples}", "nearest in the set"]
         _save_strip(out / f"{name}.png", pictures, columns, headings)
 
-    shown = {}
+    asked = {
+        name: pictures.take(np.arange(min(num_guidance_queries, len(pictures))))
+        for name, pictures in queries.items()
+        if name != "synonyms"
+    }
+    shown = []  # the best pictures of the `train` prompts, at each scale
     for scale in guidance_scales:
-        for name, pictures in queries.items():
-            if name == "synonyms":
-                continue
-            few = pictures.take(np.arange(min(num_guidance_queries, len(pictures))))
-            images, scores = draw(few, scale, name)
+        for name, pictures in asked.items():
+            images, scores = draw(pictures, scale, name)
             if name == "train":
-                shown[f"guidance {scale:g}"] = images[:, 0]
+                shown.append(images[:, 0])
             found = index.search(images.reshape(-1, *images.shape[2:]))
             for count in best_of:
                 weights = best_of_weights(num_samples, count)
+                row = {
+                    "guidance_scale": scale,
+                    "best_of": count,
+                    "set": name,
+                    "queries": len(pictures),
+                    "score": float((scores @ weights).mean()),
+                }
                 for space in features:
-                    values = weighted_hits(found[space], gallery, few, weights)
-                    results["features"][space]["guidance"].append(
-                        {
-                            "guidance_scale": scale,
-                            "best_of": count,
-                            "set": name,
-                            "queries": len(few),
-                            "score": float((scores @ weights).mean()),
-                            **values,
-                        }
-                    )
+                    values = weighted_hits(found[space], gallery, pictures, weights)
+                    results["features"][space]["guidance"].append(row | values)
     if shown:
-        few = queries["train"]
-        columns = [few.images[: len(next(iter(shown.values())))], *shown.values()]
-        _save_strip(out / "guidance.png", few, columns, ["true", *shown])
+        headings = ["true", *(f"guidance {scale:g}" for scale in guidance_scales)]
+        columns = [asked["train"].images, *shown]
+        _save_strip(out / "guidance.png", asked["train"], columns, headings)
     write_report(out, results, _report(results))
     return results
 
@@ -171,11 +198,12 @@ def choose_queries(splits, num_queries, seed):
             order = np.random.default_rng(seed).permutation(len(pictures))
             queries[name] = pictures.take(order[:num_queries])
     train = splits["train"]
-    rng = np.random.default_rng(seed)
-    order = [i for i in rng.permutation(len(train)) if train.synonyms[i]][:num_queries]
-    if order:
-        prompts = [rng.choice(train.synonyms[i]) for i in order]
-        queries["synonyms"] = train.take(np.array(order), prompts)
+    order = np.random.default_rng(seed).permutation(len(train))
+    renamed = np.array([i for i in order if train.synonyms[i]][:num_queries], int)
+    if len(renamed):
+        # The first has the canonical wording: only the name is another.
+        prompts = [train.synonyms[i][0] for i in renamed]
+        queries["synonyms"] = train.take(renamed, prompts)
     return queries
 
 
@@ -189,63 +217,57 @@ def _reconstruct(reconstruct, images):
 
 
 def _save_strip(path, pictures, columns, headings, rows=8):
-    shown = range(min(rows, len(columns[0])))
-    strip(
-        [(str(pictures.prompts[i]), np.stack([c[i] for c in columns])) for i in shown],
-        headings=headings,
-        size=2 * pictures.images.shape[2],
-    ).save(path)
+    size = 2 * pictures.images.shape[2]
+    rows = [
+        # A model may draw larger pictures than those of the set.
+        (str(prompt), np.stack([np.asarray(enlarged(c[i], size)) for c in columns]))
+        for i, prompt in enumerate(pictures.prompts[:rows])
+    ]
+    strip(rows, headings=headings, size=size).save(path)
 
 
 def _report(results):
-    parts = []
     total = sum(results["gallery"].values())
-    for space, figures in results["features"].items():
-        parts.append(
-            f"### Distance in {space} features, among {total} pictures\n\n"
-            f"Best of {results['num_samples']}, guidance {results['guidance_scale']:g}."
-        )
-        rows = []
-        for name, measures in figures["sets"].items():
-            for key, at in measures.items():
-                rows.append(
-                    [
-                        f"{name} ({at['queries']})",
-                        MEASURES[key],
-                        f"{_percent(at['value'])} "
-                        f"({_percent(at['low'])} to {_percent(at['high'])})",
-                        _percent(at["ceiling"]),
-                        _percent(at["of_ceiling"]),
-                        _percent(at["shuffled"]),
-                        _percent(at["chance"]),
-                    ]
-                )
-        header = "prompts|measure|generated (95 %)|ceiling|of it|shuffled|chance"
-        parts.append(markdown_table(header.split("|"), rows))
-        if figures["guidance"]:
+    parts = [
+        f"The best of {results['num_samples']} pictures a prompt, guidance "
+        f"{results['guidance_scale']:g}, looked for among {total:,} pictures."
+    ]
+    for number, (space, figures) in enumerate(results["features"].items()):
+        parts.append(f"### Distance: {TITLES[space]}")
+        rows = [
+            [
+                f"{SETS[name]} ({at['queries']})",
+                MEASURES[key],
+                "{} ({}–{})".format(*(_percent(at[x]) for x in WITH_INTERVAL)),
+                *(_percent(at[figure]) for figure in FIGURES),
+            ]
+            for name, measures in figures["sets"].items()
+            for key, at in measures.items()
+        ]
+        header = ["prompts", "measure", "% (95 %)", *FIGURES.values()]
+        parts.append(markdown_table(header, rows))
+        if number == 0 and figures["guidance"]:
             parts.append(_guidance_table(figures["guidance"]))
     return "\n\n".join(parts)
 
 
 def _guidance_table(rows):
-    columns = []  # (set, measure), as they first appear
-    cells = {}
+    cells = {}  # of each (guidance scale, best of), by column
     for row in rows:
         line = cells.setdefault((row["guidance_scale"], row["best_of"]), {})
-        for key in ("name@1", "name@5", "style", "tone"):
-            if key in row:
-                column = f"{row['set']} ({row['queries']}): {MEASURES[key]}"
+        for name, key in COMPARED:
+            if row["set"] == name and key in row:
+                column = f"{SETS[name]} ({row['queries']}): {MEASURES[key]}"
                 line[column] = _percent(row[key])
-                if column not in columns:
-                    columns.append(column)
+    columns = list(next(iter(cells.values())))
     return markdown_table(
         ["guidance", "best of", *columns],
         [
-            [f"{scale:g}", str(count), *(line.get(column, "–") for column in columns)]
+            [f"{scale:g}", str(count), *(line[column] for column in columns)]
             for (scale, count), line in cells.items()
         ],
     )
 
 
 def _percent(value):
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.1f}"
