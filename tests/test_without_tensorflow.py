@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HEAD = """
 import sys
+
+import pytest
 for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
     sys.modules[name] = None  # importing it fails, as if it were not there
 """
@@ -22,6 +26,7 @@ def run(script, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_models_run_on_jax(tmp_path):
     run(
         """
