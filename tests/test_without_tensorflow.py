@@ -8,8 +8,6 @@ import pytest
 
 HEAD = """
 import sys
-
-import pytest
 for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
     sys.modules[name] = None  # importing it fails, as if it were not there
 """
