@@ -1,0 +1,23 @@
+"""The layers all models are made of. Written in `keras.ops` only."""
+
+from keras_parti.layers.attention import MultiHeadAttention
+from keras_parti.layers.embeddings import (
+    ConditionDropout,
+    PatchEmbedding,
+    PositionEmbedding,
+    TanhHead,
+)
+from keras_parti.layers.quantizer import VectorQuantizer
+from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
+
+__all__ = [
+    "ConditionDropout",
+    "DecoderBlock",
+    "EncoderBlock",
+    "FeedForward",
+    "MultiHeadAttention",
+    "PatchEmbedding",
+    "PositionEmbedding",
+    "TanhHead",
+    "VectorQuantizer",
+]

@@ -1,0 +1,123 @@
+"""Multi-head attention, over a whole sequence or one cached position at a time."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class MultiHeadAttention(keras.layers.Layer):
+    """Scaled dot-product attention with `num_heads` heads.
+
+    The layer is split where a sampler needs it: `keys_values` projects what is
+    attended to, `attend` asks it. `call` does both; a sampler keeps the keys and
+    values and calls `attend` for one new position.
+
+    Args:
+        num_heads: int. Number of heads; divides the width of the inputs.
+        dropout_rate: float in `[0, 1)`. Share of attention weights dropped in
+            training.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(batch, length, embed)`. The queries.
+        memory: float `(batch, memory, embed)`, or None for self-attention.
+        attention_mask: bool, broadcast to `(batch, heads, length, memory)`; True
+            where a query may look. None: everywhere. No row may be False everywhere.
+
+    Returns:
+        float `(batch, length, embed)`.
+
+    Raises:
+        ValueError: where `num_heads` does not divide the width.
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.2
+    """
+
+    def __init__(self, num_heads, dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if num_heads < 1:
+            raise ValueError(
+                f"`num_heads` must be positive. Received: num_heads={num_heads}"
+            )
+        self.num_heads = num_heads
+        self.dropout_rate = dropout_rate
+        self.dropout = keras.layers.Dropout(dropout_rate, dtype=self.dtype_policy)
+
+    def build(self, inputs_shape, memory_shape=None):
+        embed = inputs_shape[-1]
+        if embed % self.num_heads:
+            raise ValueError(
+                f"`num_heads` must divide the width of the inputs, {embed}. "
+                f"Received: num_heads={self.num_heads}"
+            )
+        memory_shape = memory_shape or inputs_shape
+        for name in ("query", "key", "value", "output_projection"):
+            dense = keras.layers.Dense(embed, dtype=self.dtype_policy, name=name)
+            dense.build(memory_shape if name in ("key", "value") else inputs_shape)
+            setattr(self, name, dense)
+
+    # Not `mask`: Keras means padding by that word, and warns where it is lost.
+    def call(self, inputs, memory=None, attention_mask=None, training=None):
+        keys, values = self.keys_values(inputs if memory is None else memory)
+        return self.attend(inputs, keys, values, attention_mask, training)
+
+    def keys_values(self, memory):
+        """Returns keys and values, each float `(batch, heads, memory, kv)`."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def attend(self, inputs, keys, values, mask=None, training=None):
+        """Returns what `inputs` find in the given keys and values.
+
+        Args:
+            inputs: float `(batch, length, embed)`.
+            keys: float `(batch, heads, memory, kv)`.
+            values: float `(batch, heads, memory, kv)`.
+            mask: as `attention_mask` of `call`.
+            training: bool or None. Whether attention weights are dropped.
+        """
+        queries = self._split(self.query(inputs))  # (batch, heads, length, kv)
+        queries = queries * (queries.shape[-1] ** -0.5)
+        logits = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+        # float32, since bfloat16 keeps 8 significant bits of a logit.
+        logits = ops.cast(logits, "float32")  # (batch, heads, length, memory)
+        if mask is not None:
+            logits = ops.where(mask, logits, -1e9)
+        weights = ops.cast(ops.softmax(logits, axis=-1), self.compute_dtype)
+        weights = self.dropout(weights, training=training)
+        outputs = ops.matmul(weights, values)  # (batch, heads, length, kv)
+        outputs = ops.transpose(outputs, (0, 2, 1, 3))
+        return self.output_projection(ops.reshape(outputs, ops.shape(inputs)))
+
+    def _split(self, x):
+        batch, length, embed = ops.shape(x)
+        kv = embed // self.num_heads
+        x = ops.reshape(x, (batch, length, self.num_heads, kv))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout_rate": self.dropout_rate,
+        }
+
+
+def write_position(cache, new, position):
+    """Writes the keys or values of one position into a cache.
+
+    Args:
+        cache: float `(batch * heads, length, kv)`.
+        new: float `(batch, heads, 1, kv)`.
+        position: int32 scalar in `[0, length)`.
+
+    Returns:
+        The cache with `new` at `position`; TensorFlow writes it in place where
+        nothing else holds the old one.
+    """
+    rows = ops.arange(ops.shape(cache)[0], dtype="int32")
+    indices = ops.stack([rows, ops.zeros_like(rows) + position], axis=-1)
+    return ops.scatter_update(cache, indices, ops.reshape(new, (-1, cache.shape[-1])))

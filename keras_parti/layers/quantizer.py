@@ -1,0 +1,99 @@
+"""Vector quantisation: continuous vectors in, codebook ids out."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class VectorQuantizer(keras.layers.Layer):
+    """Replaces each vector by its nearest codebook entry.
+
+    Vectors and codes are put on the unit sphere first, so that the nearest code
+    is the one of largest cosine. Gradients pass straight through to the inputs.
+    The layer adds one scalar loss, the codebook term plus `commitment_cost` times
+    the commitment term, averaged over all elements.
+
+    Args:
+        num_codes: int. Number of codebook entries.
+        code_dim: int. Width of one entry; the last axis of the inputs.
+        commitment_cost: float. Weight of the commitment term, β in the paper.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(batch, length, code_dim)`.
+
+    Returns:
+        A dict of `codes`, float `(batch, length, code_dim)` of unit norm, and
+        `ids`, int32 `(batch, length)` in `[0, num_codes)`.
+
+    References:
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.2
+        - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), eq. 3
+    """
+
+    def __init__(self, num_codes, code_dim, commitment_cost=0.25, **kwargs):
+        super().__init__(**kwargs)
+        if num_codes < 2:
+            raise ValueError(
+                f"`num_codes` must be at least 2. Received: num_codes={num_codes}"
+            )
+        self.num_codes = num_codes
+        self.code_dim = code_dim
+        self.commitment_cost = commitment_cost
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: code_dim})
+
+    def build(self, input_shape):
+        self.codebook = self.add_weight(
+            name="codebook",
+            shape=(self.num_codes, self.code_dim),
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+            # float32 even under mixed precision: bfloat16 keeps 8 significant
+            # bits, too few to rank thousands of cosines.
+            autocast=False,
+        )
+
+    def call(self, inputs):
+        vectors = self.normalize(inputs)
+        ids = self.nearest(vectors)
+        codes = self.lookup(ids)
+        codebook_loss = ops.mean(ops.square(ops.stop_gradient(vectors) - codes))
+        commitment_loss = ops.mean(ops.square(vectors - ops.stop_gradient(codes)))
+        self.add_loss(codebook_loss + self.commitment_cost * commitment_loss)
+        codes = vectors + ops.stop_gradient(codes - vectors)
+        return {"codes": ops.cast(codes, self.compute_dtype), "ids": ids}
+
+    def normalize(self, vectors):
+        """Returns vectors scaled to unit norm along the last axis, in float32."""
+        return ops.normalize(ops.cast(vectors, "float32"), axis=-1)
+
+    def nearest(self, vectors):
+        """Returns the ids, int32 `(batch, length)`, of the codes of largest cosine.
+
+        Args:
+            vectors: float `(batch, length, code_dim)`.
+        """
+        codebook = self.normalize(self.codebook)
+        cosines = ops.matmul(self.normalize(vectors), ops.transpose(codebook))
+        return ops.cast(ops.argmax(cosines, axis=-1), "int32")
+
+    def lookup(self, ids):
+        """Returns the codes of ids, float32 `(batch, length, code_dim)`, unit norm.
+
+        Args:
+            ids: int32 `(batch, length)` in `[0, num_codes)`.
+        """
+        return self.normalize(ops.take(self.codebook, ids, axis=0))
+
+    def compute_output_spec(self, inputs):
+        return {
+            "codes": keras.KerasTensor(inputs.shape, self.compute_dtype),
+            "ids": keras.KerasTensor(inputs.shape[:-1], "int32"),
+        }
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_codes": self.num_codes,
+            "code_dim": self.code_dim,
+            "commitment_cost": self.commitment_cost,
+        }

@@ -1,0 +1,244 @@
+"""Pre-norm Transformer blocks: feed-forward, encoder block, decoder block."""
+
+import keras
+from keras import ops
+
+from keras_parti.layers.attention import MultiHeadAttention, write_position
+
+# Keras' own default, 1e-3, is a thousand times what Transformers are trained with.
+LAYER_NORM_EPSILON = 1e-6
+
+
+def layer_norm(name, dtype=None):
+    """Returns the layer normalisation that all our stacks use."""
+    return keras.layers.LayerNormalization(
+        epsilon=LAYER_NORM_EPSILON, name=name, dtype=dtype
+    )
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class FeedForward(keras.layers.Layer):
+    """Two dense layers with an activation between them, not gated.
+
+    Args:
+        mlp_dim: int. Width between the two layers.
+        activation: str. Name of a Keras activation.
+        dropout_rate: float in `[0, 1)`. Dropout of the activation.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(batch, length, embed)`.
+
+    Returns:
+        float `(batch, length, embed)`.
+    """
+
+    def __init__(self, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mlp_dim = mlp_dim
+        self.activation = activation
+        self.dropout_rate = dropout_rate
+        self.dropout = keras.layers.Dropout(dropout_rate, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        dtype = self.dtype_policy
+        self.wide = keras.layers.Dense(
+            self.mlp_dim, activation=self.activation, dtype=dtype, name="wide"
+        )
+        self.narrow = keras.layers.Dense(input_shape[-1], dtype=dtype, name="narrow")
+        self.wide.build(input_shape)
+        self.narrow.build((*input_shape[:-1], self.mlp_dim))
+
+    def call(self, inputs, training=None):
+        return self.narrow(self.dropout(self.wide(inputs), training=training))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mlp_dim": self.mlp_dim,
+            "activation": self.activation,
+            "dropout_rate": self.dropout_rate,
+        }
+
+
+class _Block(keras.layers.Layer):
+    """What encoder and decoder blocks share: their arguments and feed-forward."""
+
+    def __init__(
+        self, num_heads, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.activation = activation
+        self.dropout_rate = dropout_rate
+        dtype = self.dtype_policy
+        self.attention_norm = layer_norm("attention_norm", dtype)
+        self.attention = MultiHeadAttention(
+            num_heads, dropout_rate, dtype=dtype, name="attention"
+        )
+        self.feed_forward_norm = layer_norm("feed_forward_norm", dtype)
+        self.feed_forward = FeedForward(
+            mlp_dim, activation, dropout_rate, dtype=dtype, name="feed_forward"
+        )
+        self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype)
+
+    def build(self, inputs_shape):
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.feed_forward_norm,
+            self.feed_forward,
+        ):
+            layer.build(inputs_shape)
+
+    def _feed_forward(self, x, training):
+        y = self.feed_forward(self.feed_forward_norm(x), training=training)
+        return x + self.dropout(y, training=training)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "activation": self.activation,
+            "dropout_rate": self.dropout_rate,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class EncoderBlock(_Block):
+    """Self-attention and feed-forward, each behind a norm and beside a residual.
+
+    Args:
+        num_heads: int. Number of attention heads.
+        mlp_dim: int. Width inside the feed-forward layer.
+        activation: str. Name of the feed-forward layer's activation.
+        dropout_rate: float in `[0, 1)`. Dropout of residuals, activations and
+            attention weights.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(batch, length, embed)`.
+        attention_mask: bool, broadcast to `(batch, heads, length, length)`, or None.
+
+    Returns:
+        float `(batch, length, embed)`.
+    """
+
+    def call(self, inputs, attention_mask=None, training=None):
+        y = self.attention(
+            self.attention_norm(inputs),
+            attention_mask=attention_mask,
+            training=training,
+        )
+        x = inputs + self.dropout(y, training=training)
+        return self._feed_forward(x, training)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class DecoderBlock(_Block):
+    """Causal self-attention, cross-attention and feed-forward.
+
+    Args:
+        num_heads: int. Number of attention heads.
+        mlp_dim: int. Width inside the feed-forward layer.
+        activation: str. Name of the feed-forward layer's activation.
+        dropout_rate: float in `[0, 1)`. Dropout of residuals, activations and
+            attention weights.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(batch, length, embed)`.
+        memory: float `(batch, memory, embed)`. The encoder's output.
+        attention_mask: bool, broadcast to `(batch, heads, length, length)`.
+        memory_mask: bool, broadcast to `(batch, heads, length, memory)`.
+
+    Returns:
+        float `(batch, length, embed)`.
+
+    References:
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), figure 3
+    """
+
+    def __init__(
+        self, num_heads, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs
+    ):
+        super().__init__(num_heads, mlp_dim, activation, dropout_rate, **kwargs)
+        dtype = self.dtype_policy
+        self.cross_attention_norm = layer_norm("cross_attention_norm", dtype)
+        self.cross_attention = MultiHeadAttention(
+            num_heads, dropout_rate, dtype=dtype, name="cross_attention"
+        )
+
+    def build(self, inputs_shape, memory_shape):
+        super().build(inputs_shape)
+        self.cross_attention_norm.build(inputs_shape)
+        self.cross_attention.build(inputs_shape, memory_shape)
+
+    def call(
+        self, inputs, memory, attention_mask=None, memory_mask=None, training=None
+    ):
+        x = self.attention_norm(inputs)
+        keys_values = self.attention.keys_values(x)
+        memory_keys_values = self.cross_attention.keys_values(memory)
+        return self._attend(
+            inputs,
+            x,
+            keys_values,
+            memory_keys_values,
+            attention_mask,
+            memory_mask,
+            training,
+        )
+
+    def step(self, inputs, cache, position, memory_keys_values, mask, memory_mask):
+        """Computes one more position from the keys and values of those before it.
+
+        Args:
+            inputs: float `(batch, 1, embed)`. The new position.
+            cache: pair of float `(batch * heads, length, kv)`: keys and values.
+            position: int32 scalar. Where the new keys and values are written.
+            memory_keys_values: pair of float `(batch, heads, memory, kv)`, from
+                `cross_attention.keys_values(memory)`.
+            mask: bool, broadcast to `(batch, heads, 1, length)`: filled positions.
+            memory_mask: bool, broadcast to `(batch, heads, 1, memory)`.
+
+        Returns:
+            float `(batch, 1, embed)`, and the cache with the new position in it.
+        """
+        x = self.attention_norm(inputs)
+        new = self.attention.keys_values(x)  # each (batch, heads, 1, kv)
+        cache = tuple(
+            write_position(c, n, position) for c, n in zip(cache, new, strict=True)
+        )
+        keys_values = [
+            ops.reshape(c, (-1, self.num_heads, *c.shape[1:])) for c in cache
+        ]
+        outputs = self._attend(
+            inputs, x, keys_values, memory_keys_values, mask, memory_mask, False
+        )
+        return outputs, cache
+
+    def _attend(
+        self, inputs, x, keys_values, memory_keys_values, mask, memory_mask, training
+    ):
+        y = self.attention.attend(x, *keys_values, mask=mask, training=training)
+        x = inputs + self.dropout(y, training=training)
+        y = self.cross_attention.attend(
+            self.cross_attention_norm(x),
+            *memory_keys_values,
+            mask=memory_mask,
+            training=training,
+        )
+        x = x + self.dropout(y, training=training)
+        return self._feed_forward(x, training)
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return inputs_shape

@@ -1,0 +1,7 @@
+"""The models. Written in `keras.ops` only."""
+
+from keras_parti.models.parti import Parti, PartiConfig
+from keras_parti.models.text_to_image import TextToImage
+from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
+
+__all__ = ["Parti", "PartiConfig", "TextToImage", "ViTVQGAN", "ViTVQGANConfig"]

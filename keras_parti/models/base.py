@@ -1,0 +1,151 @@
+"""The one thing all models share: being described by a frozen dataclass."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_parti import presets
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.weights.h5"
+
+
+class ConfigModel(keras.Model):
+    """A model whose architecture is one frozen dataclass.
+
+    A subclass sets `config_class`, takes the config as its first argument and
+    passes `config` and `**kwargs` on. It gets `get_config`, `from_config`,
+    `from_preset` and a folder format in return, none of which can drift from the
+    fields.
+
+    Args:
+        config: instance of `config_class`.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
+
+    Raises:
+        TypeError: where `config` is of another class.
+    """
+
+    config_class: type[Any]
+
+    def __init__(self, config, **kwargs):
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} takes a {self.config_class.__name__}. "
+                f"Received: {config!r}"
+            )
+        super().__init__(**kwargs)
+        self.config = config
+
+    @classmethod
+    def from_preset(cls, name, dtype=None, **overrides):
+        """Builds the model of a name in `keras_parti.presets`.
+
+        Args:
+            name: str. A key of this class's table.
+            dtype: str or `keras.DTypePolicy`, such as `"mixed_bfloat16"`.
+            **overrides: fields of the config to change.
+
+        Raises:
+            ValueError: where the table has no such name.
+        """
+        return cls(cls.preset_config(name, **overrides), dtype=dtype)
+
+    @classmethod
+    def preset_config(cls, name, **overrides):
+        """Returns the config of a name in `keras_parti.presets`, without a model."""
+        table = presets.TABLES[cls.__name__]
+        if name not in table:
+            raise ValueError(
+                f"No preset {name!r} for {cls.__name__}. Known: {', '.join(table)}"
+            )
+        return cls.config_class(**{**table[name].config, **overrides})
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "config": dataclasses.asdict(self.config),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(cls.config_class(**config.pop("config")), **config)
+
+    def save_dir(self, path):
+        """Writes the model as a folder of `config.json` and `model.weights.h5`.
+
+        Args:
+            path: str or path. Made where it does not exist.
+        """
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        description = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
+        (path / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        self.save_weights(path / WEIGHTS_FILE)
+
+    @classmethod
+    def load_dir(cls, path, dtype=None):
+        """Reads a model that `save_dir` wrote.
+
+        Args:
+            path: str or path of the folder.
+            dtype: str or `keras.DTypePolicy`, such as `"mixed_bfloat16"`.
+
+        Raises:
+            FileNotFoundError: where the folder or one of its files is missing.
+            ValueError: where the folder holds a model of another class, or fields
+                that this class does not know.
+        """
+        path = Path(path)
+        for file in (path, path / CONFIG_FILE, path / WEIGHTS_FILE):
+            if not file.exists():
+                raise FileNotFoundError(
+                    f"A folder of {cls.__name__} holds {CONFIG_FILE} and "
+                    f"{WEIGHTS_FILE}. Missing: {file}"
+                )
+        try:
+            description = json.loads((path / CONFIG_FILE).read_text())
+            found = description.pop("model")
+            if found != cls.__name__:
+                raise ValueError(f"it describes a {found}")
+            config = cls.config_class(**description)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path / CONFIG_FILE} does not describe a {cls.__name__}: {error}"
+            ) from error
+        model = cls(config, dtype=dtype)
+        model.load_weights(path / WEIGHTS_FILE)
+        return model
+
+    def fingerprint(self):
+        """Returns a hex digest, 16 digits, of the config and all weights."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for weight in self.weights:
+            digest.update(keras.ops.convert_to_numpy(weight).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def check_positive(config):
+    """Raises `ValueError` where an integer field of a config is below 1."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int and (not isinstance(value, int) or value < 1):
+            raise ValueError(
+                f"`{field.name}` must be a positive integer. "
+                f"Received: {field.name}={value!r}"
+            )
+
+
+def check_heads(dim, heads, name):
+    """Raises `ValueError` where heads do not divide a width."""
+    if dim % heads:
+        raise ValueError(
+            f"`{name}heads` must divide `{name}dim`, {dim}. "
+            f"Received: {name}heads={heads}"
+        )

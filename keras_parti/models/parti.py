@@ -1,0 +1,228 @@
+"""Parti: text ids to image ids, with a Transformer encoder and decoder."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_parti import layers
+from keras_parti.layers.embeddings import PAD
+from keras_parti.layers.transformer import layer_norm
+from keras_parti.models.base import ConfigModel, check_heads, check_positive
+
+
+@dataclasses.dataclass(frozen=True)
+class PartiConfig:
+    """Sizes of a Parti model; vocabularies and lengths default to the paper's."""
+
+    encoder_layers: int = 12
+    decoder_layers: int = 12
+    dim: int = 1024
+    heads: int = 16
+    mlp_dim: int = 4096
+    text_vocab_size: int = 16_000
+    text_length: int = 128  # ids of a text: bos, pieces, eos, padding
+    num_codes: int = 8192
+    num_tokens: int = 1024  # ids of an image
+    dropout_rate: float = 0.1  # of residuals, activations and attention weights
+    # Share of training texts replaced by the empty prompt. Not published.
+    condition_dropout_rate: float = 0.1
+
+    def __post_init__(self):
+        check_positive(self)
+        check_heads(self.dim, self.heads, "")
+        for name in ("dropout_rate", "condition_dropout_rate"):
+            rate = getattr(self, name)
+            if not 0 <= rate < 1:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={rate}")
+        if self.text_length < 2:
+            raise ValueError(
+                "`text_length` must be at least 2, for bos and eos. "
+                f"Received: text_length={self.text_length}"
+            )
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class Parti(ConfigModel):
+    """Predicts the ids of an image one after the other, from a text.
+
+    Both stacks are pre-norm with a final norm and ReLU feed-forward layers that are
+    not gated; positions are learned; image embeddings and softmax are not tied.
+    Positions, tying and biases are not published.
+
+    Args:
+        config: `PartiConfig`.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
+
+    Call arguments:
+        inputs: dict of `text_ids`, int32 `(batch, text_length)`, and `image_ids`,
+            int32 `(batch, num_tokens)`.
+
+    Returns:
+        float32 `(batch, num_tokens, num_codes)`: position i holds the logits of
+        `image_ids[:, i]`, computed from the text and the ids before i.
+
+    Example:
+        >>> import numpy as np
+        >>> model = Parti.from_preset("parti_tiny")
+        >>> text_ids = np.array([[2, 7, 5, 3, 0, 0, 0, 0, 0, 0, 0]], "int32")
+        >>> image_ids = np.zeros((1, 9), "int32")
+        >>> logits = model({"text_ids": text_ids, "image_ids": image_ids})
+        >>> tuple(logits.shape)
+        (1, 9, 23)
+
+    References:
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2
+    """
+
+    config_class = PartiConfig
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        dtype, dim = self.dtype_policy, config.dim
+        arguments = {
+            "num_heads": config.heads,
+            "mlp_dim": config.mlp_dim,
+            "dropout_rate": config.dropout_rate,
+            "dtype": dtype,
+        }
+        self.condition_dropout = layers.ConditionDropout(
+            config.condition_dropout_rate, name="condition_dropout"
+        )
+        self.text_embedding = _embedding(config.text_vocab_size, dim, "text", dtype)
+        self.text_positions = layers.PositionEmbedding(
+            config.text_length, dtype=dtype, name="text_positions"
+        )
+        self.encoder = [
+            layers.EncoderBlock(**arguments, name=f"encoder_{i}")
+            for i in range(config.encoder_layers)
+        ]
+        self.encoder_norm = layer_norm("encoder_norm", dtype)
+        # The last row begins an image: nothing comes before its first id.
+        self.image_embedding = _embedding(config.num_codes + 1, dim, "image", dtype)
+        self.image_positions = layers.PositionEmbedding(
+            config.num_tokens, dtype=dtype, name="image_positions"
+        )
+        self.decoder = [
+            layers.DecoderBlock(**arguments, name=f"decoder_{i}")
+            for i in range(config.decoder_layers)
+        ]
+        self.decoder_norm = layer_norm("decoder_norm", dtype)
+        self.logits = keras.layers.Dense(config.num_codes, dtype=dtype, name="logits")
+        self.dropout = keras.layers.Dropout(config.dropout_rate, dtype=dtype)
+
+        text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
+        self.text_embedding.build()
+        self.image_embedding.build()
+        for layer in (self.text_positions, *self.encoder, self.encoder_norm):
+            layer.build(text)
+        for layer in (self.image_positions, self.decoder_norm, self.logits):
+            layer.build(image)
+        for block in self.decoder:
+            block.build(image, text)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        text_ids = self.condition_dropout(inputs["text_ids"], training=training)
+        memory, memory_mask = self.encode(text_ids, training=training)
+        ids = ops.cast(inputs["image_ids"], "int32")
+        x = ops.concatenate([self.begin(ops.shape(ids)[0]), ids[:, :-1]], axis=1)
+        x = self.image_positions(self.image_embedding(x))
+        x = self.dropout(x, training=training)  # (batch, length, embed)
+        mask = causal_mask(self.config.num_tokens)
+        for block in self.decoder:
+            x = block(
+                x,
+                memory,
+                attention_mask=mask,
+                memory_mask=memory_mask,
+                training=training,
+            )
+        return self.predict_logits(x)
+
+    def encode(self, text_ids, training=None):
+        """Returns the encoder's output and where a decoder may look at it.
+
+        Args:
+            text_ids: int32 `(batch, text_length)`.
+            training: bool or None. Whether dropout is on.
+
+        Returns:
+            float `(batch, memory, embed)` and bool `(batch, 1, 1, memory)`, True
+            where there is no padding.
+        """
+        if text_ids.shape[1] != self.config.text_length:
+            raise ValueError(
+                f"`text_ids` must have {self.config.text_length} columns. "
+                f"Received: shape {tuple(text_ids.shape)}"
+            )
+        mask = ops.not_equal(text_ids, PAD)[:, None, None, :]
+        x = self.text_positions(self.text_embedding(text_ids))
+        x = self.dropout(x, training=training)
+        for block in self.encoder:
+            x = block(x, attention_mask=mask, training=training)
+        return self.encoder_norm(x), mask
+
+    def begin(self, batch):
+        """Returns the ids that stand before an image, int32 `(batch, 1)`."""
+        return ops.full((batch, 1), self.config.num_codes, dtype="int32")
+
+    def empty_cache(self, batch):
+        """Returns zeros for the keys and values of all decoder blocks.
+
+        Returns:
+            A list of pairs of float `(batch * heads, num_tokens, kv)`.
+        """
+        config = self.config
+        shape = (batch * config.heads, config.num_tokens, config.dim // config.heads)
+        return [
+            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
+            for _ in self.decoder
+        ]
+
+    def memory_keys_values(self, memory):
+        """Returns each decoder block's keys and values of the encoder's output."""
+        return [block.cross_attention.keys_values(memory) for block in self.decoder]
+
+    def step(self, ids, position, cache, memory_keys_values, memory_mask):
+        """Returns the logits of one position, and the cache with it.
+
+        Args:
+            ids: int32 `(batch, 1)`. The ids before this position, or `begin`.
+            position: int32 scalar in `[0, num_tokens)`.
+            cache: what `empty_cache`, or the step before, returned.
+            memory_keys_values: what the method of this name returned.
+            memory_mask: bool `(batch, 1, 1, memory)`, from `encode`.
+
+        Returns:
+            float32 `(batch, num_codes)`, and the new cache.
+        """
+        x = self.image_positions.at(self.image_embedding(ids), position)
+        mask = ops.arange(self.config.num_tokens) <= position
+        new_cache = []
+        for block, own, memory in zip(
+            self.decoder, cache, memory_keys_values, strict=True
+        ):
+            x, own = block.step(x, own, position, memory, mask, memory_mask)
+            new_cache.append(own)
+        return self.predict_logits(x)[:, 0], new_cache
+
+    def predict_logits(self, x):
+        """Returns float32 logits `(batch, length, num_codes)` of the last block."""
+        return ops.cast(self.logits(self.decoder_norm(x)), "float32")
+
+
+def causal_mask(length):
+    """Returns bool `(length, length)`: True where key position ≤ query position."""
+    positions = ops.arange(length)
+    return positions[None, :] <= positions[:, None]
+
+
+def _embedding(size, dim, name, dtype):
+    return keras.layers.Embedding(
+        size,
+        dim,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=dtype,
+        name=f"{name}_embedding",
+    )

@@ -1,0 +1,235 @@
+"""ViT-VQGAN: images to a grid of codebook ids, and back."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_parti import layers
+from keras_parti.layers.embeddings import from_patches
+from keras_parti.layers.transformer import layer_norm
+from keras_parti.models.base import ConfigModel, check_heads, check_positive
+
+OUTPUTS = ("logit_laplace", "rgb")
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTVQGANConfig:
+    """Sizes of a ViT-VQGAN; the defaults are those of the paper's small towers."""
+
+    image_size: int = 256  # pixels, along each side
+    patch_size: int = 8  # pixels, along each side
+    num_codes: int = 8192
+    code_dim: int = 32
+    commitment_cost: float = 0.25  # β, the weight of the commitment term
+    encoder_layers: int = 8
+    encoder_dim: int = 512
+    encoder_heads: int = 8
+    encoder_mlp_dim: int = 2048
+    decoder_layers: int = 8
+    decoder_dim: int = 512
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    # "logit_laplace": the decoder gives the mean and the log scale of a
+    # logit-Laplace distribution. "rgb": it gives RGB, as in Parti, appendix H.
+    output: str = "logit_laplace"
+    laplace_epsilon: float = 0.1  # ε of DALL-E's map of pixels into (0, 1)
+
+    def __post_init__(self):
+        check_positive(self)
+        check_heads(self.encoder_dim, self.encoder_heads, "encoder_")
+        check_heads(self.decoder_dim, self.decoder_heads, "decoder_")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"`image_size` must be a multiple of `patch_size`, {self.patch_size}. "
+                f"Received: image_size={self.image_size}"
+            )
+        if self.output not in OUTPUTS:
+            raise ValueError(
+                f"`output` is one of {', '.join(OUTPUTS)}. "
+                f"Received: output={self.output!r}"
+            )
+        if not 0 < self.laplace_epsilon < 0.5:
+            raise ValueError(
+                "`laplace_epsilon` must be in (0, 0.5). "
+                f"Received: laplace_epsilon={self.laplace_epsilon}"
+            )
+
+    @property
+    def grid_size(self):
+        """Number of tokens along each side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_tokens(self):
+        """Number of tokens of an image."""
+        return self.grid_size**2
+
+
+class _Tower(keras.layers.Layer):
+    """A stack of encoder blocks with positions before it and a tanh head behind."""
+
+    def __init__(
+        self, embedding, length, num_layers, heads, mlp_dim, output_dim, **kwargs
+    ):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.embedding = embedding
+        self.positions = layers.PositionEmbedding(length, dtype=dtype, name="positions")
+        # In-block activation and norm are not published: the GELU and the norm
+        # before each sub-layer of the ViT that the paper cites.
+        self.blocks = [
+            layers.EncoderBlock(
+                heads, mlp_dim, activation="gelu", dtype=dtype, name=f"block_{i}"
+            )
+            for i in range(num_layers)
+        ]
+        self.norm = layer_norm("norm", dtype)
+        self.head = layers.TanhHead(mlp_dim, output_dim, dtype=dtype, name="head")
+
+    def build(self, input_shape):
+        self.embedding.build(input_shape)
+        shape = self.embedding.compute_output_shape(input_shape)
+        for layer in (self.positions, *self.blocks, self.norm, self.head):
+            layer.build(shape)
+
+    def call(self, inputs, training=None):
+        x = self.positions(self.embedding(inputs))  # (batch, length, embed)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.head(self.norm(x))  # (batch, length, output_dim)
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class ViTVQGAN(ConfigModel):
+    """Turns images into ids of a codebook, and ids into images.
+
+    Each tower is patches or codes → learned positions → pre-norm Transformer →
+    final norm → Dense–tanh–Dense. The encoder's second dense layer is the linear
+    projection to the code width (factorised codes). The quantizer adds its loss to
+    `losses`; the losses of the pictures are given to `compile`.
+
+    Args:
+        config: `ViTVQGANConfig`.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
+
+    Call arguments:
+        images: float `(batch, image_size, image_size, 3)`, RGB in `[0, 1]`.
+
+    Returns:
+        A dict of `images`, float32 of the inputs' shape, near `[0, 1]` and not
+        clipped; and, where `config.output` is "logit_laplace", `laplace`, float32
+        `(batch, image_size, image_size, 6)`: the means of the logits, then ln b.
+
+    Example:
+        >>> import numpy as np
+        >>> model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+        >>> ids = model.encode(np.zeros((1, 12, 12, 3), "float32"))
+        >>> tuple(ids.shape)
+        (1, 9)
+        >>> tuple(model.decode(ids).shape)
+        (1, 12, 12, 3)
+
+    References:
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3
+    """
+
+    config_class = ViTVQGANConfig
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        dtype = self.dtype_policy
+        self.encoder = _Tower(
+            layers.PatchEmbedding(
+                config.patch_size, config.encoder_dim, dtype=dtype, name="patches"
+            ),
+            config.num_tokens,
+            config.encoder_layers,
+            config.encoder_heads,
+            config.encoder_mlp_dim,
+            config.code_dim,
+            dtype=dtype,
+            name="encoder",
+        )
+        self.quantizer = layers.VectorQuantizer(
+            config.num_codes,
+            config.code_dim,
+            config.commitment_cost,
+            dtype=dtype,
+            name="quantizer",
+        )
+        channels = 6 if config.output == "logit_laplace" else 3
+        self.decoder = _Tower(
+            keras.layers.Dense(config.decoder_dim, dtype=dtype, name="codes"),
+            config.num_tokens,
+            config.decoder_layers,
+            config.decoder_heads,
+            config.decoder_mlp_dim,
+            channels * config.patch_size**2,
+            dtype=dtype,
+            name="decoder",
+        )
+        codes_shape = (None, config.num_tokens, config.code_dim)
+        self.encoder.build((None, config.image_size, config.image_size, 3))
+        self.quantizer.build(codes_shape)
+        self.decoder.build(codes_shape)
+        self.built = True
+
+    def call(self, images, training=None):
+        self._check(images)
+        codes = self.quantizer(self.encoder(images, training=training))["codes"]
+        return self.pictures(codes, training)
+
+    def encode(self, images):
+        """Returns the ids of images, int32 `(batch, num_tokens)`, in raster order.
+
+        Args:
+            images: float `(batch, image_size, image_size, 3)`, RGB in `[0, 1]`.
+        """
+        self._check(images)
+        return self.quantizer.nearest(self.encoder(images, training=False))
+
+    def decode(self, ids):
+        """Returns the images of ids, float32, RGB clipped to `[0, 1]`.
+
+        Args:
+            ids: int32 `(batch, num_tokens)`, each in `[0, num_codes)`. The range is
+                the caller's to keep: a compiled gather clamps silently.
+        """
+        if ids.shape[-1] != self.config.num_tokens:
+            raise ValueError(
+                f"`ids` must have {self.config.num_tokens} columns, one a token. "
+                f"Received: shape {tuple(ids.shape)}"
+            )
+        images = self.pictures(self.quantizer.lookup(ids), training=False)["images"]
+        return ops.clip(images, 0.0, 1.0)
+
+    def reconstruct(self, images):
+        """Returns `decode(encode(images))`."""
+        return self.decode(self.encode(images))
+
+    def pictures(self, codes, training=None):
+        """Returns the pictures of codes, as `call` does.
+
+        Args:
+            codes: float `(batch, num_tokens, code_dim)`.
+            training: bool or None.
+        """
+        config = self.config
+        patches = self.decoder(codes, training=training)
+        x = from_patches(patches, config.patch_size, config.grid_size)
+        x = ops.cast(x, "float32")  # (batch, height, width, 3 or 6)
+        if config.output == "rgb":
+            return {"images": x}
+        # DALL-E's φ⁻¹, appendix A.3: the mean of the logits back to pixels.
+        epsilon = config.laplace_epsilon
+        images = (ops.sigmoid(x[..., :3]) - epsilon) / (1 - 2 * epsilon)
+        return {"images": images, "laplace": x}
+
+    def _check(self, images):
+        size = self.config.image_size
+        if tuple(images.shape[1:]) != (size, size, 3):
+            raise ValueError(
+                f"`images` must be (batch, {size}, {size}, 3). "
+                f"Received: shape {tuple(images.shape)}"
+            )

@@ -1,0 +1,1 @@
+"""Training by `model.fit`: what the command, the examples and users share."""

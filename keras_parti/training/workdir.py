@@ -1,0 +1,132 @@
+"""A training run in a folder: it saves itself, and the same command goes on."""
+
+import dataclasses
+import json
+import logging
+import os
+from pathlib import Path
+
+import keras
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2  # checkpoints; the one before the last serves if the last is broken
+
+
+def fit(
+    model,
+    dataset,
+    workdir,
+    epochs,
+    steps_per_epoch,
+    callbacks=(),
+    verbose="auto",
+    validation_data=None,
+):
+    """Trains a compiled model, from the last checkpoint of a folder if it has one.
+
+    After each epoch the weights, the optimiser's state and the seeds are written to
+    `workdir/checkpoints`, and the weights alone as a model folder to
+    `workdir/model`. A killed run loses at most one epoch: called again with the
+    same arguments it continues, with the batches it would have seen.
+
+    Args:
+        model: a compiled `ConfigModel`.
+        dataset: `tf.data.Dataset` that repeats for ever in an order fixed by a seed.
+        workdir: str or path. Also receives `logs/` for TensorBoard and `config.json`.
+        epochs: int. The whole run's epochs, those done before included.
+        steps_per_epoch: int. Batches an epoch.
+        callbacks: Keras callbacks; what they add to `logs` goes to TensorBoard.
+        verbose: as in `keras.Model.fit`.
+        validation_data: as in `keras.Model.fit`.
+
+    Raises:
+        ValueError: where the folder holds a run of another configuration.
+    """
+    workdir = Path(workdir)
+    _check_config(model, workdir)
+    checkpoints = Checkpoints(workdir)
+    done = checkpoints.restore(model)
+    if done >= epochs:
+        logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
+        return
+    model.fit(
+        dataset.skip(done * steps_per_epoch),
+        epochs=epochs,
+        initial_epoch=done,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=[
+            *callbacks,
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+            checkpoints,
+        ],
+        verbose=verbose,
+        validation_data=validation_data,
+    )
+
+
+def model_dir(path):
+    """Returns the model folder of a workdir, or the path itself if it is none."""
+    path = Path(path)
+    return path / "model" if (path / "model").is_dir() else path
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Writes `workdir/checkpoints/<epoch>.weights.h5` after each epoch.
+
+    A file is written under another name and renamed, so that a killed run or a full
+    disk leaves the last good checkpoint whole.
+
+    Args:
+        workdir: path.
+    """
+
+    def __init__(self, workdir):
+        super().__init__()
+        self.model_folder = workdir / "model"
+        self.folder = workdir / "checkpoints"
+
+    def restore(self, model):
+        """Loads the newest readable checkpoint; returns the number of epochs done."""
+        for path in sorted(self.folder.glob("[0-9]*.weights.h5"), reverse=True):
+            try:
+                # Slots exist only after a first build, and loading skips what does
+                # not exist.
+                model.optimizer.build(model.trainable_variables)
+                model.load_weights(path)
+            except OSError as error:
+                logger.warning(
+                    "%s cannot be read, trying the one before: %s", path, error
+                )
+                continue
+            logger.info("Restored %s", path)
+            return int(path.name.split(".")[0])
+        return 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{epoch + 1:06d}.weights.h5"
+        aside = self.folder / "aside.weights.h5"
+        self.model.save_weights(aside)
+        os.replace(aside, path)
+        self.model.save_dir(self.model_folder)
+        for old in sorted(self.folder.glob("[0-9]*.weights.h5"))[:-KEPT]:
+            old.unlink()
+
+
+def _check_config(model, workdir):
+    """Writes the model's config, or compares it with the one a run began with."""
+    path = workdir / "config.json"
+    config = {"model": type(model).__name__, **dataclasses.asdict(model.config)}
+    if path.exists():
+        begun = json.loads(path.read_text())
+        for name in sorted(begun.keys() | config.keys()):
+            if begun.get(name) != config.get(name):
+                raise ValueError(
+                    f"{workdir} holds a run with {name}={begun.get(name)!r}. "
+                    f"Received: {name}={config.get(name)!r}. Choose another workdir."
+                )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, indent=2) + "\n")
