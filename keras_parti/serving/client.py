@@ -91,7 +91,7 @@ class Client:
         """Draws pictures of prompts; as `TextToImage.generate`, on the server.
 
         Args:
-            prompts: list of str, or one. The empty prompt draws without condition.
+            prompts: list of str. The empty prompt draws without condition.
             num_samples: int. Pictures drawn for each prompt, with the seeds `seed`,
                 `seed + 1`, ...
             keep: int. How many of them come back, those of the best score first.
@@ -99,7 +99,7 @@ class Client:
                 three are `sampling.DEFAULTS` where they are None.
             temperature: float in [0, 10]. 0 takes the likeliest id each time.
             top_k: int. Draws from the k likeliest ids; 0 from all.
-            top_p: float in (0, 1]. Draws from the likeliest ids of this probability.
+            top_p: float in [0, 1]. Draws from the fewest ids of this probability.
             seed: int of 64 bits. The same seed gives the same pictures.
 
         Returns:
@@ -113,22 +113,27 @@ class Client:
             OSError: The server is gone (`ConnectionError`), too slow
                 (`TimeoutError`), or fails.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        for prompt in prompts:
-            if not isinstance(prompt, str):
-                raise TypeError(f"prompts must be strings. Received: {prompt!r}")
-        if not prompts:
+        # Deferred, because it imports Keras, and with it a backend.
+        from keras_parti import sampling
+
+        if isinstance(prompts, str | bytes):
+            raise TypeError(f"prompts must be a list of strings. Received: {prompts!r}")
+        texts = [_utf8(prompt) for prompt in prompts]
+        if not texts:
             raise ValueError("prompts must hold at least one. Received: []")
-        if not 1 <= keep <= num_samples:
-            raise ValueError(
-                "keep must lie in [1, num_samples]. "
-                f"Received: keep={keep}, num_samples={num_samples}"
-            )
-        if not -(1 << 63) <= seed < 1 << 63:
-            raise ValueError(f"seed must be an int of 64 bits. Received: {seed}")
-        options = _options(guidance_scale, temperature, top_k, top_p)
-        draw = self._draw_best if (num_samples, keep) == self.best else self._draw
-        rows = draw(prompts, num_samples, keep, options, seed)
+        sampling.check_counts(num_samples, keep)
+        seeds = sampling.sample_seeds(seed, num_samples, len(texts))
+        given = {
+            "guidance_scale": guidance_scale,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+        }
+        options = sampling.DEFAULTS | {k: v for k, v in given.items() if v is not None}
+        if (num_samples, keep) == self.best:
+            rows = self._draw_best(texts, seed, keep, options)
+        else:
+            rows = self._draw(texts, seeds, keep, options)
         return {
             "images": np.stack(
                 [[read_picture(p) for p in r] for r in rows["image_bytes"]]
@@ -237,11 +242,11 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def _draw_best(self, prompts, num_samples, keep, options, seed):
+    def _draw_best(self, texts, seed, keep, options):
         """Lets the server choose; one prompt a request, for it is many samples."""
         replies = [
-            self.predict("generate_best", _columns([prompt], [seed], options))
-            for prompt in prompts
+            self.predict("generate_best", _columns([text], [seed], options))
+            for text in texts
         ]
         rows = {name: np.concatenate([r[name] for r in replies]) for name in replies[0]}
         if rows["score"].shape[1] != keep:
@@ -251,24 +256,24 @@ class Client:
             )
         return rows
 
-    def _draw(self, prompts, num_samples, keep, options, seed):
+    def _draw(self, texts, seeds, keep, options):
         """Asks for each sample as a row of `generate`, and chooses here."""
-        # The server's seeds are int64 and wrap around; so do these.
-        seeds = np.int64(seed) + np.arange(num_samples, dtype=np.int64)
-        wanted = [(prompt, s) for prompt in prompts for s in seeds]
+        num_samples = len(seeds) // len(texts)
+        repeated = [text for text in texts for _ in range(num_samples)]
+        wanted = list(zip(repeated, seeds, strict=True))
         replies = [
             self.predict("generate", _columns(*zip(*chunk, strict=True), options))
             for chunk in _chunks(wanted)
         ]
         rows = {
             name: np.concatenate([reply[name] for reply in replies]).reshape(
-                len(prompts), num_samples, *replies[0][name].shape[1:]
+                len(texts), num_samples, *replies[0][name].shape[1:]
             )
             for name in replies[0]
         }
         # Of equal scores the earlier seed comes first, as in the served choice.
         best = np.argsort(-rows["score"], axis=1, kind="stable")[:, :keep]
-        index = np.arange(len(prompts))[:, None]
+        index = np.arange(len(texts))[:, None]
         kept = {
             name: rows[name][index, best] for name in ("image_bytes", "ids", "score")
         }
@@ -348,27 +353,21 @@ def _in_range(image):
     return bool(np.all((image >= 0) & (image <= 1)))
 
 
-def _options(guidance_scale, temperature, top_k, top_p):
-    """The options, with the library's defaults where None was given."""
-    from keras_parti.sampling import DEFAULTS
-
-    given = {
-        "guidance_scale": guidance_scale,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
-    return {k: DEFAULTS[k] if v is None else v for k, v in given.items()}
+def _utf8(prompt):
+    if not isinstance(prompt, str | bytes):
+        raise TypeError(f"prompts must be strings. Received: {prompt!r}")
+    # A shell's odd bytes become lone surrogates; the vocabulary reads them as it can.
+    return (
+        prompt.encode("utf-8", "surrogatepass") if isinstance(prompt, str) else prompt
+    )
 
 
-def _columns(prompts, seeds, options):
+def _columns(texts, seeds, options):
     """Full columns of every input.
 
     A server that joins requests into one batch cannot join columns of unequal length.
     """
-    rows = len(prompts)
-    # A shell's odd bytes become lone surrogates, which the vocabulary reads as it can.
-    texts = [prompt.encode("utf-8", "surrogatepass") for prompt in prompts]
+    rows = len(texts)
     return {
         "prompt": np.array(texts, object),
         "seed": np.array(seeds, np.int64),
@@ -394,8 +393,8 @@ def _is_passing(failure):
 
 
 def _plain(words):
-    """The server's words without the brackets that a graph's own checks put in."""
+    """The server's words without what a graph puts around those of its own checks."""
     words = words.split("\n\t [[")[0]
     if words.startswith("assertion failed: ["):
-        words = words.removeprefix("assertion failed: ").strip("[]").replace("] [", " ")
-    return words
+        words = words.removeprefix("assertion failed: [").replace("] [", " [", 1)
+    return " ".join(words.split())
