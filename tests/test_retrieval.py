@@ -355,3 +355,32 @@ def test_a_thumbnail_keeps_what_is_flat():
 def test_a_tokenizer_without_pictures_is_refused(tmp_path):
     with pytest.raises(ValueError, match="n at least 1"):
         evaluate_reconstruction(Rounding(), np.zeros((0, 8, 8, 3), np.uint8), tmp_path)
+
+
+def test_the_chain_itself_can_be_measured(tmp_path):
+    from keras_parti.models.parti import Parti
+    from keras_parti.models.text_to_image import TextToImage
+    from keras_parti.models.vit_vqgan import ViTVQGAN
+    from keras_parti.text import Vocabulary, train_vocabulary
+
+    pictures = make_set(3, size=12)
+    train_vocabulary([*pictures.prompts, "twelve more words"], tmp_path / "v", size=295)
+    chain = TextToImage(
+        ViTVQGAN.from_preset("vit_vqgan_tiny"),
+        Parti.from_preset("parti_tiny"),
+        Vocabulary.from_file(tmp_path / "v", length=11),
+    )
+    options = {"num_queries": 2, "guidance_scales": (1.0,), "features": ("pixels",)}
+    results = evaluate_retrieval(
+        chain.generate,
+        chain.tokenizer.reconstruct,
+        {"train": pictures},
+        tmp_path / "a",
+        num_samples=2,
+        best_of=(2,),
+        **options,
+    )
+    assert 0 <= results["features"]["pixels"]["sets"]["train"]["style"]["value"] <= 1
+    results = evaluate_reconstruction(chain.tokenizer, pictures, tmp_path / "b")
+    assert results["ids_per_picture"] == 9
+    assert 0 < results["usage"] <= 1
