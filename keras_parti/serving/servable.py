@@ -21,9 +21,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 DEFAULT_SIGNATURE = "serving_default"
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 
-# A tensor of few bytes may claim any shape: its last value fills the rest. Beyond
-# this many elements the claim is a bomb, and is refused before memory is asked for.
-MAX_ELEMENTS = 1 << 28
+# A tensor of few bytes may claim any shape: its last value fills the rest. More than
+# the largest message has bytes is a bomb, refused before memory is asked for.
+MAX_ELEMENTS = 1 << 26
 
 # Where a TensorProto carries numbers of a kind when it is written field by field.
 FIELDS = {

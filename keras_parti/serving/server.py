@@ -34,13 +34,10 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def answering(method):
-    """Turns the errors of a method into gRPC's, and refuses work nobody awaits."""
+    """Turns the errors of a method into gRPC's."""
 
     @functools.wraps(method)
     def handle(self, request, context):
-        remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         try:
             return method(self, request)
         except tf.errors.OpError as error:
