@@ -1,0 +1,56 @@
+"""The `keras-parti` command: one subcommand for each thing a user does.
+
+What a subcommand needs is imported after its arguments are parsed, so that `--help`
+and a mistyped option answer at once.
+"""
+
+import importlib
+import shlex
+import sys
+
+from keras_parti.cli import quiet
+from keras_parti.cli.parser import build_parser
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: list of str, or None for those of the process.
+
+    Returns:
+        int. The exit status: 0; 2 where something was wrong, said in one line on
+        standard error; 130 where Ctrl-C ended it.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A prompt may hold what the terminal's encoding lacks.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    args = build_parser().parse_args(argv)
+    args.command_line = shlex.join(["keras-parti", *argv])
+    module, _, function = args.run.partition(":")
+    try:
+        if args.needs_tensorflow:
+            quiet.import_tensorflow(args.debug)
+        module = importlib.import_module(f"keras_parti.cli.{module}")
+        getattr(module, function)(args)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        if args.debug:
+            raise
+        print(f"keras-parti: {explain(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def explain(error):
+    """Returns one line of words for an error."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError):
+        words += (
+            ". Install what is missing: `pip install -r requirements.lock`, "
+            "or `make demo`, which does it"
+        )
+    return words

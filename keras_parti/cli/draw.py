@@ -1,0 +1,180 @@
+"""`keras-parti demo`, `generate` and `serve`: from prompts to pictures."""
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import keras_parti
+from keras_parti import sampling
+from keras_parti.evaluation.gallery import grid
+from keras_parti.serving.client import ROWS_PER_REQUEST, Client
+from keras_parti.serving.server import Server
+
+# One thing in three styles and another colour; then other things, of which the last
+# was never trained on in this style.
+DEMO_PROMPTS = (
+    "red apple in google style",
+    "red apple in twitter style",
+    "red apple in fluent style",
+    "green apple in fluent style",
+    "fox face in google style",
+    "octopus in twitter style",
+    "hamburger in fluent style",
+    "strawberry in google style",
+)
+TIMEOUT = 600.0  # seconds a request may take, on a slow machine
+MAX_CAPTION = 60  # characters of a prompt that are printed
+
+
+def demo(args):
+    """Draws pictures with the shipped model, through a server of its own."""
+    model, begun = shipped_model(), time.monotonic()
+    prompts, num_samples, keep = list(args.prompts), 16, 4
+    if not prompts:
+        prompts, num_samples, keep = list(DEMO_PROMPTS), 4, 1
+    print(f"Starting a gRPC server with {model} ...", flush=True)
+    with serving(model) as (server, client):
+        ready = time.monotonic() - begun
+        print(f"It serves {server.name}, version {server.version}, on {server.address}")
+        print(
+            f"after {ready:.1f} s. Asking for {len(prompts)} prompts, the best {keep}"
+        )
+        print(f"of {num_samples} pictures each ...", flush=True)
+        drawn = ask(client, prompts, num_samples, keep, seed=args.seed)
+    report(prompts, drawn)
+    save(prompts, drawn, args.out, columns=4)
+    print(f"{time.monotonic() - begun:.0f} s in all. The pictures are in:")
+    print(args.out.resolve())
+
+
+def generate(args):
+    """Draws pictures of prompts and writes them as a grid."""
+    sampling.check_counts(args.num_samples, args.keep)
+    options = {name: getattr(args, name) for name in sampling.DEFAULTS}
+    with contextlib.ExitStack() as stack:
+        if args.server:
+            client = Client(args.server, args.name, timeout=TIMEOUT, best=())
+            stack.enter_context(client)
+        else:
+            print(f"Loading {args.model} ...", flush=True)
+            _, client = stack.enter_context(serving(args.model))
+        drawn = ask(
+            client, args.prompts, args.num_samples, args.keep, seed=args.seed, **options
+        )
+    report(args.prompts, drawn)
+    columns = args.keep if args.keep > 1 else None
+    save(args.prompts, drawn, args.out, columns)
+    print(f"Wrote {args.out}")
+
+
+def serve(args):
+    """Serves a model until Ctrl-C or SIGTERM."""
+    print(f"Loading {args.model} ...", flush=True)
+    with Server(args.model, args.name, args.port, args.host) as server:
+        print(
+            f"Serving {server.name}, version {server.version}, on {server.address}. "
+            f'Try: keras-parti generate "red apple in google style" '
+            f"--server {server.address} --name {server.name} --out apple.png",
+            flush=True,
+        )
+        server.wait()
+    print("Stopped.")
+
+
+def shipped_model():
+    """Returns the folder of the model that comes with the repository.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    roots = [Path(keras_parti.__file__).parents[1], Path.cwd()]
+    folders = [root / "saved_models" / "emoji" for root in roots]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"There is no shipped model at {folders[0]}. It comes with the repository: run "
+        "`keras-parti demo` inside a clone of it, or draw with a model of your own: "
+        "`keras-parti generate PROMPT --model DIR --out FILE.png`."
+    )
+
+
+@contextlib.contextmanager
+def serving(model):
+    """Serves a model on a free port of the loopback, and a client of it.
+
+    Args:
+        model: path of a folder of versions, or of a single version.
+
+    Yields:
+        `Server` and `Client`.
+    """
+    with contextlib.ExitStack() as stack:
+        model = model.resolve()
+        name = model.name
+        if (model / "saved_model.pb").is_file():
+            # Servers read folders of versions; here is one with this version alone.
+            version = name if name.isdecimal() else "1"
+            name = model.parent.name
+            alone = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (alone / version).symlink_to(model, target_is_directory=True)
+            model = alone
+        server = stack.enter_context(Server(model, name=name, port=0))
+        client = Client(server.address, server.name, timeout=TIMEOUT, best=())
+        yield server, stack.enter_context(client)
+
+
+def ask(client, prompts, num_samples, keep, **options):
+    """Draws pictures of all prompts, with a progress bar.
+
+    Args:
+        client: `Client`.
+        prompts: list of str.
+        num_samples: int.
+        keep: int.
+        **options: as `Client.generate` takes them.
+
+    Returns:
+        What `Client.generate` returns.
+    """
+    together = max(1, ROWS_PER_REQUEST // num_samples)
+    parts = []
+    with tqdm(total=len(prompts), unit="prompt", disable=None) as bar:
+        for start in range(0, len(prompts), together):
+            some = prompts[start : start + together]
+            parts.append(client.generate(some, num_samples, keep, **options))
+            bar.update(len(some))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def report(prompts, drawn):
+    """Prints the scores of the pictures, and which prompts were cut."""
+    print("Scores (mean log-likelihood of an image token in nats; higher is better):")
+    for row, prompt in enumerate(prompts):
+        scores = " ".join(f"{score:6.2f}" for score in drawn["score"][row])
+        print(f"  {scores}  {short(prompt)}")
+        if drawn["truncated"][row]:
+            print(
+                f"          its {drawn['num_tokens'][row]:,} tokens are more than the "
+                "model reads: the end was cut off"
+            )
+
+
+def save(prompts, drawn, path, columns=None):
+    """Writes pictures of prompts as one grid, captioned."""
+    images = drawn["images"]  # (prompts, keep, height, width, 3)
+    keep = images.shape[1]
+    captions = [prompt or "(no prompt)" for prompt in prompts for _ in range(keep)]
+    page = grid(images.reshape(-1, *images.shape[2:]), columns, captions)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.save(path)
+
+
+def short(prompt):
+    """Returns a prompt as one short line."""
+    line = " ".join(prompt.split()) or "(no prompt)"
+    return line if len(line) <= MAX_CAPTION else line[: MAX_CAPTION - 1] + "…"

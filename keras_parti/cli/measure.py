@@ -1,0 +1,64 @@
+"""`keras-parti evaluate`: figures of trained models."""
+
+import numpy as np
+
+from keras_parti import data, sampling
+from keras_parti.cli.draw import serving
+from keras_parti.evaluation.pictures import Pictures, load_splits
+from keras_parti.evaluation.reconstruction import evaluate_reconstruction
+from keras_parti.evaluation.retrieval import evaluate_retrieval
+from keras_parti.models import ViTVQGAN
+from keras_parti.training.workdir import model_dir
+
+BEST_OF = (1, 4, 16)
+
+
+class Compiled:
+    """A tokenizer whose two directions are compiled graphs."""
+
+    def __init__(self, tokenizer):
+        self.config = tokenizer.config
+        encode = sampling.compiled(lambda x: {"y": tokenizer.encode(x)}, tokenizer)
+        decode = sampling.compiled(lambda x: {"y": tokenizer.decode(x)}, tokenizer)
+        self.encode = lambda images: encode(images)["y"]
+        self.decode = lambda ids: decode(ids)["y"]
+
+
+def reconstruction(args):
+    """Measures a tokenizer."""
+    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    size = tokenizer.config.image_size
+    pictures = Pictures.from_examples(data.load(args.data, args.split, image_size=size))
+    evaluate_reconstruction(Compiled(tokenizer), pictures, args.out)
+    _tell(args.out)
+
+
+def retrieval(args):
+    """Measures text control."""
+    splits = load_splits(args.data)
+    print(f"Loading {args.model} ...", flush=True)
+    with serving(args.model) as (server, client):
+
+        def reconstruct(images):
+            return client.decode(client.encode(images)).astype(np.float32) / 255.0
+
+        evaluate_retrieval(
+            client.generate,
+            reconstruct,
+            splits,
+            args.out,
+            features=tuple(args.features),
+            num_queries=args.count,
+            num_samples=args.num_samples,
+            guidance_scale=args.guidance_scale[0],
+            guidance_scales=tuple(sorted(set(args.guidance_scale))),
+            best_of=tuple(n for n in BEST_OF if n <= args.num_samples),
+            model_name=f"{args.model.resolve()}, version {server.version}",
+            seed=args.seed,
+        )
+    _tell(args.out)
+
+
+def _tell(out):
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"Wrote {out}")

@@ -1,0 +1,176 @@
+"""Words of the command line that several commands share: options and their types."""
+
+import argparse
+import re
+import textwrap
+from pathlib import Path
+
+# How pictures are drawn: (kind, low, high, default, metavar, words). Written down here
+# as well as in `keras_parti.sampling`, whose import takes seconds; a test compares.
+SAMPLING = {
+    "guidance_scale": (float, 0.0, 30.0, 1.2, "S", "how closely to follow the text, "
+                       "in [0, 30]; 1 is no guidance"),
+    "temperature": (float, 0.0, 10.0, 1.0, "T", "how freely to draw, in [0, 10]; "
+                    "0 takes the likeliest id each time"),
+    "top_k": (int, 0, 2**31 - 1, 0, "K", "draw from the K likeliest ids; 0 from all"),
+    "top_p": (float, 0.0, 1.0, 1.0, "P", "draw from the fewest ids of probability P, "
+              "in [0, 1]"),
+}  # fmt: skip
+
+DATA = "a picture set: a TFDS name such as emoji_captions/small, or a prepared folder"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and takes options by their full names only."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=28, width=88
+            ),
+            allow_abbrev=False,
+            **kwargs,
+        )
+
+    def error(self, message):
+        self.exit(2, f"keras-parti: {message} (see `{self.prog} --help`)\n")
+
+
+def add_command(commands, name, run, summary, description=None, example=None):
+    """Adds a subcommand that runs `run`, "module:function" below `keras_parti.cli`."""
+    text = description or summary[0].upper() + summary[1:] + "."
+    epilog = "example:\n" + textwrap.indent(example, "  ") if example else None
+    command = commands.add_parser(
+        name, help=summary, description=textwrap.fill(text, 88), epilog=epilog
+    )
+    command.add_argument(
+        "--debug", action="store_true", help="show tracebacks and what libraries log"
+    )
+    command.set_defaults(run=run, needs_tensorflow=True)
+    return command
+
+
+def option(command, flag, metavar, words, kind=str, default=None):
+    """Adds an option that may be left out, its default said in the help."""
+    if default is not None:
+        words += f" (default {default})"
+    command.add_argument(flag, metavar=metavar, type=kind, default=default, help=words)
+
+
+def required(command, flag, metavar, words, kind=str):
+    """Adds an option that must be given."""
+    command.add_argument(flag, metavar=metavar, type=kind, required=True, help=words)
+
+
+def add_tokenizer(command):
+    """Adds `--tokenizer DIR`."""
+    words = "workdir or model folder of a ViT-VQGAN"
+    required(command, "--tokenizer", "DIR", words, folder)
+
+
+def add_vocab(command):
+    """Adds `--vocab FILE`."""
+    words = "vocabulary.model, from `keras-parti train vocab`"
+    required(command, "--vocab", "FILE", words, file)
+
+
+def add_preset(command, table):
+    """Adds `--preset NAME`, a row of a table of `keras_parti.presets`."""
+    command.add_argument(
+        "--preset",
+        metavar="NAME",
+        required=True,
+        choices=list(table),
+        help=f"a size: {', '.join(table)}",
+    )
+
+
+def add_run(command, steps, batch_size, learning_rate, warmup_steps):
+    """Adds what all trainings have; the arguments are their defaults."""
+    required(command, "--workdir", "DIR", "the run's folder", Path)
+    option(command, "--steps", "N", "batches of the whole run", integer(1), steps)
+    option(command, "--batch-size", "N", "examples a batch", integer(1), batch_size)
+    option(command, "--learning-rate", "R", "its peak", number(0), learning_rate)
+    option(
+        command,
+        "--warmup-steps",
+        "N",
+        "batches in which the rate rises",
+        integer(0),
+        warmup_steps,
+    )
+    option(
+        command,
+        "--steps-per-epoch",
+        "N",
+        "batches between two checkpoints",
+        integer(1),
+        100,
+    )
+    option(command, "--seed", "N", "seed of weights and order", integer(0, 2**31), 0)
+
+
+def add_sampling(command):
+    """Adds the options of `SAMPLING`."""
+    for name, (kind, low, high, default, metavar, words) in SAMPLING.items():
+        parse = integer(low, high) if kind is int else number(low, high)
+        flag = "--" + name.replace("_", "-")
+        option(command, flag, metavar, words, parse, default)
+
+
+def integer(low=-(2**63), high=2**63 - 1):
+    """Returns a parser of integers in [low, high], for `type`."""
+    return _ranged(int, "an integer", low, high)
+
+
+def number(low=float("-inf"), high=float("inf")):
+    """Returns a parser of numbers in [low, high], for `type`."""
+    return _ranged(float, "a number", low, high)
+
+
+def _ranged(kind, words, low, high):
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:  # True of a NaN as well
+            raise argparse.ArgumentTypeError(
+                f"must be {words} in [{low:g}, {high:g}]. Received: {text}"
+                if kind is float
+                else f"must be {words} in [{low}, {high}]. Received: {text}"
+            )
+        return value
+
+    return parse
+
+
+def folder(text):
+    """Parses the path of a folder that must be there."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
+
+
+def file(text):
+    """Parses the path of a file that must be there."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
+def picture_file(text):
+    """Parses the path of a picture to write."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"must end in .png. Received: {text}")
+    return path
+
+
+def address(text):
+    """Parses HOST:PORT."""
+    if not re.fullmatch(r".+:\d{1,5}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be HOST:PORT, such as 127.0.0.1:8500. Received: {text}"
+        )
+    return text

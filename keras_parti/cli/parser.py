@@ -1,0 +1,382 @@
+"""The arguments of `keras-parti`: what can be said, and what `--help` tells of it."""
+
+from pathlib import Path
+
+from keras_parti import __version__, presets
+from keras_parti.cli.options import (
+    DATA,
+    Parser,
+    add_command,
+    add_preset,
+    add_run,
+    add_sampling,
+    add_tokenizer,
+    add_vocab,
+    address,
+    file,
+    folder,
+    integer,
+    number,
+    option,
+    picture_file,
+    required,
+)
+
+DESCRIPTION = """\
+Pictures from prompts, by autoregressive text-to-image: a ViT-VQGAN turns pictures into
+grids of ids and back, a Parti writes such ids for a text. From captioned pictures to a
+served model, each step is one command; a step that was interrupted goes on when the
+same command is given again."""
+
+EPILOG = """\
+see some pictures:
+  keras-parti demo
+  keras-parti demo "red apple in google style" "octopus in fluent style"
+
+the whole way, on the emoji that this library brings a builder for:
+  keras-parti train vocab     --data emoji_captions/small --workdir runs/vocab
+  keras-parti train tokenizer --data emoji_captions/small --preset vit_vqgan_emoji \\
+                              --workdir runs/tokenizer
+  keras-parti encode          --data emoji_captions/small --tokenizer runs/tokenizer \\
+                              --out runs/tokens
+  keras-parti train parti     --data runs/tokens --vocab runs/vocab/vocabulary.model \\
+                              --preset parti_emoji --workdir runs/parti
+  keras-parti export          --tokenizer runs/tokenizer --parti runs/parti \\
+                              --vocab runs/vocab/vocabulary.model \\
+                              --out saved_models/mine
+  keras-parti serve           saved_models/mine
+  keras-parti generate        "red apple in google style" --server 127.0.0.1:8500 \\
+                              --name mine --out apple.png
+
+`keras-parti COMMAND --help` lists the options of a command."""
+
+
+def build_parser():
+    """Returns the parser of the whole command.
+
+    A parsed command has `run`, "module:function" below `keras_parti.cli`, and
+    `needs_tensorflow`.
+    """
+    parser = Parser(prog="keras-parti", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_generate(commands)
+    _add_train(commands)
+    _add_encode(commands)
+    _add_export(commands)
+    _add_serve(commands)
+    _add_evaluate(commands)
+    command = add_command(
+        commands, "presets", "sizes:presets", "list the named model sizes"
+    )
+    command.set_defaults(needs_tensorflow=False)
+    return parser
+
+
+def _add_demo(commands):
+    command = add_command(
+        commands,
+        "demo",
+        "draw:demo",
+        "draw pictures with the model that comes with the repository",
+        "Starts a server with the shipped model on this machine's loopback, asks it "
+        "for pictures over gRPC, and writes them as one PNG grid. Without a prompt: "
+        "the best of several pictures of eight prompts. With prompts: the four best "
+        "of sixteen for each.",
+        'keras-parti demo "red apple in google style"',
+    )
+    command.add_argument(
+        "prompts", nargs="*", metavar="PROMPT", help="what to draw; may be empty"
+    )
+    option(command, "--seed", "N", "seed of the first picture", integer(), 0)
+    option(command, "--out", "FILE.png", "the grid", picture_file, "demo.png")
+
+
+def _add_generate(commands):
+    command = add_command(
+        commands,
+        "generate",
+        "draw:generate",
+        "draw pictures of prompts, with a model folder or a server",
+        "Draws pictures of prompts and writes them as one PNG grid, the best first. An "
+        "empty prompt draws without condition; one that is too long is cut, and said "
+        "to be.",
+        'keras-parti generate "red apple in google style" --model saved_models/emoji '
+        "--out apple.png\n"
+        'keras-parti generate "a fox" "" --server 127.0.0.1:8500 --num-samples 16 '
+        "--out grid.png",
+    )
+    command.add_argument("prompts", nargs="+", metavar="PROMPT", help="what to draw")
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--model",
+        metavar="DIR",
+        type=folder,
+        help="an exported model: its folder, or that of one version",
+    )
+    where.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        type=address,
+        help="where `keras-parti serve` or tensorflow_model_server listens",
+    )
+    option(command, "--name", "NAME", "the model's name on the server", str, "emoji")
+    option(
+        command,
+        "--num-samples",
+        "N",
+        "pictures drawn for each prompt",
+        integer(1, 4096),
+        4,
+    )
+    option(command, "--keep", "K", "best pictures shown of these", integer(1), 1)
+    add_sampling(command)
+    option(command, "--seed", "N", "seed of the first picture", integer(), 0)
+    required(command, "--out", "FILE.png", "the grid to write", picture_file)
+
+
+def _add_train(commands):
+    train = commands.add_parser(
+        "train",
+        help="train a vocabulary, a tokenizer or a Parti",
+        description="Trains one part of a model. A run lives in its workdir: "
+        "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
+        "same command goes on where a run was interrupted.",
+    )
+    parts = train.add_subparsers(required=True, metavar="PART")
+
+    command = add_command(
+        parts,
+        "vocab",
+        "train:vocab",
+        "the SentencePiece vocabulary of the captions",
+        "Trains SentencePiece on the captions and synonyms of the train split and "
+        "writes DIR/vocabulary.model.",
+        "keras-parti train vocab --data emoji_captions/small --workdir runs/vocab",
+    )
+    required(command, "--data", "NAME", DATA)
+    required(command, "--workdir", "DIR", "where to write", Path)
+    option(command, "--size", "N", "ids at most, 260 or more", integer(260), 2000)
+
+    command = add_command(
+        parts,
+        "tokenizer",
+        "train:tokenizer",
+        "a ViT-VQGAN, on pictures",
+        "Trains a ViT-VQGAN on the train split; after each epoch measures PSNR and "
+        "codebook usage on the validation split.",
+        "keras-parti train tokenizer --data emoji_captions/small "
+        "--preset vit_vqgan_emoji --workdir runs/tokenizer",
+    )
+    required(command, "--data", "NAME", DATA)
+    add_preset(command, presets.VIT_VQGAN)
+    add_run(command, steps=2000, batch_size=16, learning_rate=1e-3, warmup_steps=100)
+    option(
+        command,
+        "--patchwise-steps",
+        "N",
+        "batches before these, of a cheap autoencoder of patches to start from",
+        integer(0),
+        0,
+    )
+    option(command, "--l2-weight", "W", "weight of the ℓ2 loss", number(0), 1.0)
+    option(
+        command,
+        "--laplace-weight",
+        "W",
+        "weight of the logit-Laplace loss",
+        number(0),
+        0.1,
+    )
+    option(
+        command,
+        "--log-scale-floor",
+        "F",
+        "least ln b of the logit-Laplace loss",
+        number(),
+        -2.0,
+    )
+    command.add_argument(
+        "--no-revive-codes",
+        action="store_true",
+        help="leave the codebook as initialised and unused codes where they are, as "
+        "the paper does",
+    )
+
+    command = add_command(
+        parts,
+        "parti",
+        "train:parti",
+        "a Parti, on tokens and captions",
+        "Trains a Parti on a token cache of `keras-parti encode`. The cache decides "
+        "the number of codes and of ids a picture, whatever the preset says.",
+        "keras-parti train parti --data runs/tokens --vocab "
+        "runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/parti",
+    )
+    required(
+        command, "--data", "DIR", "a token cache, from `keras-parti encode`", folder
+    )
+    add_vocab(command)
+    option(
+        command,
+        "--tokenizer",
+        "DIR",
+        "check that the cache is of this tokenizer",
+        folder,
+    )
+    add_preset(command, presets.PARTI)
+    add_run(command, steps=3000, batch_size=32, learning_rate=1e-3, warmup_steps=200)
+
+
+def _add_encode(commands):
+    command = add_command(
+        commands,
+        "encode",
+        "train:encode",
+        "turn a picture set into a token cache",
+        "Encodes the pictures of all splits and writes their ids and captions, for "
+        "`keras-parti train parti`. Finished shards are kept when run again.",
+        "keras-parti encode --tokenizer runs/tokenizer --data emoji_captions/small "
+        "--out runs/tokens",
+    )
+    add_tokenizer(command)
+    required(command, "--data", "NAME", DATA)
+    required(command, "--out", "DIR", "the cache's folder", Path)
+    command.add_argument(
+        "--format",
+        choices=["tfrecord", "npz"],
+        default="tfrecord",
+        help="npz can be read without TensorFlow (default tfrecord)",
+    )
+    option(command, "--batch-size", "N", "pictures encoded at a time", integer(1), 32)
+
+
+def _add_export(commands):
+    command = add_command(
+        commands,
+        "export",
+        "train:export",
+        "write a trained chain as a SavedModel to serve",
+        "Joins a vocabulary, a Parti and a tokenizer and writes them as the next "
+        "version of a model that `keras-parti serve` and TensorFlow Serving serve.",
+        "keras-parti export --tokenizer runs/tokenizer --parti runs/parti --vocab "
+        "runs/vocab/vocabulary.model --out saved_models/mine",
+    )
+    add_tokenizer(command)
+    add_vocab(command)
+    required(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
+    required(command, "--out", "DIR", "the model's folder: its name is served", Path)
+    option(
+        command,
+        "--num-samples",
+        "N",
+        "pictures that the signature generate_best draws",
+        integer(1, 4096),
+        16,
+    )
+    option(command, "--keep", "K", "best pictures it returns", integer(1), 4)
+    command.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="how weights are stored; bfloat16 halves the size and changes pictures "
+        "a little (default float32)",
+    )
+    option(
+        command,
+        "--card",
+        "FILE",
+        "Markdown about data, licences, training and scores, for card.md",
+        file,
+    )
+
+
+def _add_serve(commands):
+    command = add_command(
+        commands,
+        "serve",
+        "draw:serve",
+        "serve an exported model over gRPC",
+        "Serves the newest version of an exported model by TensorFlow Serving's "
+        "protocol, until Ctrl-C or SIGTERM; requests at work are finished first.",
+        "keras-parti serve saved_models/emoji\n"
+        "keras-parti serve saved_models/emoji --port 9000 --name pictures",
+    )
+    command.add_argument(
+        "model", metavar="DIR", type=folder, help="folder of versions 1, 2, ..."
+    )
+    option(command, "--name", "NAME", "the model's name (default that of DIR)", str)
+    option(
+        command, "--port", "N", "0 takes a free one, and says it", integer(0, 65535),
+        8500,
+    )  # fmt: skip
+    option(
+        command,
+        "--host",
+        "HOST",
+        "address to listen on; 0.0.0.0 lets other machines in",
+        str,
+        "127.0.0.1",
+    )
+
+
+def _add_evaluate(commands):
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a tokenizer, or a model's text control",
+        description="Measures a trained model and writes results.json, table.md and "
+        "strips of pictures.",
+    )
+    kinds = evaluate.add_subparsers(required=True, metavar="KIND")
+
+    command = add_command(
+        kinds,
+        "reconstruction",
+        "measure:reconstruction",
+        "PSNR and codebook usage of a tokenizer",
+        "Encodes and decodes the pictures of a split, and compares, beside a thumbnail "
+        "enlarged and all white.",
+        "keras-parti evaluate reconstruction --tokenizer runs/tokenizer "
+        "--data emoji_captions/small --out results/reconstruction",
+    )
+    add_tokenizer(command)
+    required(command, "--data", "NAME", DATA)
+    option(command, "--split", "SPLIT", "which pictures", str, "validation")
+    required(command, "--out", "DIR", "where to write", Path)
+
+    command = add_command(
+        kinds,
+        "retrieval",
+        "measure:retrieval",
+        "whether pictures show what their prompts say",
+        "Draws pictures of captions and looks for each among all pictures of the set: "
+        "right is a picture of the same name, style and tone. Takes some seconds for "
+        "each prompt and guidance scale; goes on where it was interrupted.",
+        "keras-parti evaluate retrieval --model saved_models/emoji "
+        "--data emoji_captions/small --out results/retrieval",
+    )
+    required(command, "--model", "DIR", "an exported model", folder)
+    required(command, "--data", "NAME", DATA)
+    required(command, "--out", "DIR", "where to write", Path)
+    option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
+    command.add_argument(
+        "--guidance-scale",
+        metavar="S",
+        type=number(0, 30),
+        nargs="+",
+        default=[1.5, 1.0, 3.0],
+        help="scales to compare, in [0, 30]; the first is that of the main figures "
+        "(default 1.5 1.0 3.0)",
+    )
+    option(command, "--count", "N", "prompts of each set at most", integer(1), 100)
+    command.add_argument(
+        "--features",
+        nargs="+",
+        metavar="NAME",
+        choices=["joined", "image", "pixels"],
+        default=["joined", "image", "pixels"],
+        help="how pictures are compared: joined, image, pixels; all but pixels need "
+        "the extra `evaluation` (default joined image pixels)",
+    )
+    option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)

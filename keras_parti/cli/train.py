@@ -1,0 +1,148 @@
+"""`keras-parti train`, `encode` and `export`: from pictures to a model to serve."""
+
+import dataclasses
+import os
+import sys
+
+import keras
+from tqdm import tqdm
+
+from keras_parti import data, sampling
+from keras_parti.data.arrays import plain_texts
+from keras_parti.data.datasets import open_builder
+from keras_parti.data.token_cache import read_manifest
+from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.text import Vocabulary, train_vocabulary
+from keras_parti.training.parti import train_parti
+from keras_parti.training.tokenizer import train_tokenizer
+from keras_parti.training.workdir import model_dir
+
+
+def vocab(args):
+    """Trains a vocabulary on the captions of a picture set."""
+    examples = tqdm(data.load(args.data, "train"), desc="captions", disable=None)
+    texts = [plain_texts(example) for example in examples]
+    captions = [
+        caption
+        for text in texts
+        for caption in [*text["captions"], *text.get("synonyms", [])]
+    ]
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    path = args.workdir / "vocabulary.model"
+    train_vocabulary(captions, path, args.size)
+    size = Vocabulary.from_file(path).size
+    print(f"Wrote {path}: {size:,} pieces, from {len(captions):,} captions.")
+
+
+def tokenizer(args):
+    """Trains a ViT-VQGAN, or goes on with it."""
+    _begin(args)
+    model = ViTVQGAN.from_preset(args.preset)
+    train_tokenizer(
+        model,
+        args.data,
+        args.workdir,
+        **_run_options(args),
+        patchwise_steps=args.patchwise_steps,
+        loss_weights={"images": args.l2_weight, "laplace": args.laplace_weight},
+        log_scale_floor=args.log_scale_floor,
+        revive_codes=not args.no_revive_codes,
+    )
+    print(
+        f"The tokenizer is in {args.workdir}. Next: keras-parti encode "
+        f"--tokenizer {args.workdir} --data {args.data} --out runs/tokens"
+    )
+
+
+def parti(args):
+    """Trains a Parti, or goes on with it."""
+    manifest = read_manifest(args.data)
+    config = Parti.preset_config(args.preset)
+    vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
+    if args.tokenizer:
+        found = ViTVQGAN.load_dir(model_dir(args.tokenizer)).fingerprint()
+        if found != manifest["tokenizer"]:
+            raise ValueError(
+                f"{args.data} holds tokens of tokenizer {manifest['tokenizer']}; "
+                f"{args.tokenizer} is {found}. Encode the pictures with it."
+            )
+    fitted = {
+        "num_codes": manifest["num_codes"],
+        "num_tokens": manifest["num_tokens"],
+        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
+    }
+    for name, value in fitted.items():
+        preset = getattr(config, name)
+        if value != preset:
+            print(f"{name} is {value}, not {preset} as in {args.preset}, to fit.")
+    _begin(args)
+    model = Parti(dataclasses.replace(config, **fitted))
+    train_parti(model, args.data, vocabulary, args.workdir, **_run_options(args))
+    print(
+        f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
+        f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
+    )
+
+
+def encode(args):
+    """Writes the token cache of all splits."""
+    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    config, fingerprint = tokenizer.config, tokenizer.fingerprint()
+    run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
+    splits = open_builder(args.data).info.splits
+    for name, split in splits.items():
+        if not split.num_examples:
+            continue
+        encoded = data.write_token_cache(
+            args.out,
+            name,
+            data.load(args.data, name, image_size=config.image_size),
+            lambda images: run(images)["ids"],
+            fingerprint,
+            config.num_codes,
+            config.num_tokens,
+            format=args.format,
+            batch_size=args.batch_size,
+        )
+        kept = split.num_examples - encoded
+        print(f"{name}: {encoded} pictures encoded, {kept} were there.")
+    print(f"Wrote {args.out}, tokens of tokenizer {fingerprint}.")
+
+
+def export(args):
+    """Writes the next version of a model to serve."""
+    from keras_parti.serving.export import export as write_version
+
+    sampling.check_counts(args.num_samples, args.keep)
+    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    parti = Parti.load_dir(model_dir(args.parti))
+    vocabulary = Vocabulary.from_file(args.vocab, parti.config.text_length)
+    chain = TextToImage(tokenizer, parti, vocabulary)
+    card = args.card.read_text(encoding="utf-8") if args.card else None
+    print("Tracing the signatures: half a minute or more ...")
+    version = write_version(
+        chain, args.out, args.num_samples, args.keep, args.dtype, card
+    )
+    size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")
+
+
+def _run_options(args):
+    return {
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "warmup_steps": args.warmup_steps,
+        "steps_per_epoch": args.steps_per_epoch,
+        "seed": args.seed,
+        # A bar that redraws itself makes a log file unreadable.
+        "verbose": "auto" if sys.stdout.isatty() else 2,
+    }
+
+
+def _begin(args):
+    """Fixes the weights that training begins with, and notes the command."""
+    keras.utils.set_random_seed(args.seed)
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    with open(args.workdir / "commands.txt", "a", encoding="utf-8") as notes:
+        notes.write(args.command_line + os.linesep)
