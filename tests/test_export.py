@@ -154,6 +154,13 @@ def test_long_prompts_are_cut_and_reported(chain, client):
     assert_same(drawn, chain.generate([LONG, "red fox"]))
 
 
+def test_every_weight_is_written_once(chain, version):
+    written = tf.train.list_variables(str(version / "variables" / "variables"))
+    written = [shape for name, shape in written if "OBJECT_GRAPH" not in name]
+    weights = (*chain.tokenizer.weights, *chain.parti.weights)
+    assert sorted(written) == sorted(list(weight.shape) for weight in weights)
+
+
 def test_bytes_that_are_no_text_are_answered(client):
     inputs = {"prompt": strings(b"caf\xe9 \xff\xfe\x00", b"\xed\xa0\x80")}
     assert client.predict("generate", inputs)["ids"].shape == (2, 9)
