@@ -63,6 +63,7 @@ def fit(
         ],
         verbose=verbose,
         validation_data=validation_data,
+        shuffle=False,  # the dataset has its order; Keras would warn
     )
 
 
