@@ -5,33 +5,24 @@ import os
 import sys
 
 import keras
-from tqdm import tqdm
 
-from keras_parti import data, sampling
-from keras_parti.data.arrays import plain_texts
-from keras_parti.data.datasets import open_builder
+from keras_parti import sampling
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
-from keras_parti.text import Vocabulary, train_vocabulary
+from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
+from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.tokenizer import train_tokenizer
 from keras_parti.training.workdir import model_dir
 
 
 def vocab(args):
     """Trains a vocabulary on the captions of a picture set."""
-    examples = tqdm(data.load(args.data, "train"), desc="captions", disable=None)
-    texts = [plain_texts(example) for example in examples]
-    captions = [
-        caption
-        for text in texts
-        for caption in [*text["captions"], *text.get("synonyms", [])]
-    ]
     args.workdir.mkdir(parents=True, exist_ok=True)
     path = args.workdir / "vocabulary.model"
-    train_vocabulary(captions, path, args.size)
+    count = train_set_vocabulary(args.data, path, args.size)
     size = Vocabulary.from_file(path).size
-    print(f"Wrote {path}: {size:,} pieces, from {len(captions):,} captions.")
+    print(f"Wrote {path}: {size:,} pieces, from {count:,} captions.")
 
 
 def tokenizer(args):
@@ -87,26 +78,10 @@ def parti(args):
 def encode(args):
     """Writes the token cache of all splits."""
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    config, fingerprint = tokenizer.config, tokenizer.fingerprint()
-    run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
-    splits = open_builder(args.data).info.splits
-    for name, split in splits.items():
-        if not split.num_examples:
-            continue
-        encoded = data.write_token_cache(
-            args.out,
-            name,
-            data.load(args.data, name, image_size=config.image_size),
-            lambda images: run(images)["ids"],
-            fingerprint,
-            config.num_codes,
-            config.num_tokens,
-            format=args.format,
-            batch_size=args.batch_size,
-        )
-        kept = split.num_examples - encoded
-        print(f"{name}: {encoded} pictures encoded, {kept} were there.")
-    print(f"Wrote {args.out}, tokens of tokenizer {fingerprint}.")
+    counts = encode_set(tokenizer, args.data, args.out, args.format, args.batch_size)
+    for split, (encoded, kept) in counts.items():
+        print(f"{split}: {encoded} pictures encoded, {kept} were there.")
+    print(f"Wrote {args.out}, tokens of tokenizer {tokenizer.fingerprint()}.")
 
 
 def export(args):

@@ -1,0 +1,66 @@
+"""What comes before training Parti: the vocabulary and the tokens of a picture set."""
+
+from tqdm import tqdm
+
+from keras_parti import data, sampling
+from keras_parti.data.arrays import plain_texts
+from keras_parti.data.datasets import open_builder
+from keras_parti.text import train_vocabulary
+
+
+def train_set_vocabulary(name_or_dir, path, size):
+    """Trains a vocabulary on the captions and synonyms of a set's split `train`.
+
+    Args:
+        name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
+        path: path of the `.model` file to write.
+        size: int. Largest number of ids, see `keras_parti.text.train_vocabulary`.
+
+    Returns:
+        int. The number of captions.
+
+    Raises:
+        ValueError: an unknown set, one without captions, or a `size` too small.
+    """
+    captions = []
+    for example in tqdm(data.load(name_or_dir, "train"), "captions", disable=None):
+        texts = plain_texts(example)
+        captions += texts.get("captions", []) + texts.get("synonyms", [])
+    train_vocabulary(captions, path, size)
+    return len(captions)
+
+
+def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32):
+    """Writes the token cache of all splits of a picture set that hold pictures.
+
+    Args:
+        tokenizer: `ViTVQGAN`. Pictures are resized to its size.
+        name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
+        out_dir: path of the cache. Shards that are there, whole, are kept.
+        format: str, "tfrecord" or "npz".
+        batch_size: int. Pictures encoded at a time.
+
+    Returns:
+        A dict of split name to (pictures encoded, pictures that were there).
+
+    Raises:
+        ValueError: an unknown set, or a folder that holds another cache.
+    """
+    config, fingerprint = tokenizer.config, tokenizer.fingerprint()
+    run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
+    counts = {}
+    for name, split in open_builder(name_or_dir).info.splits.items():
+        if split.num_examples:
+            encoded = data.write_token_cache(
+                out_dir,
+                name,
+                data.load(name_or_dir, name, image_size=config.image_size),
+                lambda images: run(images)["ids"],
+                fingerprint,
+                config.num_codes,
+                config.num_tokens,
+                format=format,
+                batch_size=batch_size,
+            )
+            counts[name] = (encoded, split.num_examples - encoded)
+    return counts
