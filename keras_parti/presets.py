@@ -38,22 +38,22 @@ _PARTI_TABLE = "Parti, arXiv:2206.10789, table 1"
 # fmt: off
 VIT_VQGAN = {
     #                                   params       source                                     config
-    "vit_vqgan_tiny":        Preset(     10_542, "this library, for tests",                  {"image_size": 12, "patch_size": 4, "num_codes": 23, "code_dim": 5, **_towers((1, 16, 2, 24), (2, 16, 2, 24))}),
-    "vit_vqgan_emoji":       Preset(  3_000_000, "this library, for 64×64 pictures",         {"image_size": 64, "patch_size": 4, "num_codes": 2048, "code_dim": 8, **_towers((2, 128, 4, 512), (4, 128, 4, 512))}),
-    "vit_vqgan_small":       Preset( 54_000_000, f"{_VIT_VQGAN_TABLE}, small + small",       _towers(_SMALL, _SMALL)),
-    "vit_vqgan_base":        Preset(178_000_000, f"{_VIT_VQGAN_TABLE}, base + base",         _towers(_BASE, _BASE)),
-    "vit_vqgan_small_large": Preset(665_000_000, f"{_VIT_VQGAN_TABLE}, small + large",       _towers(_SMALL, _LARGE)),
-    "vit_vqgan_large":       Preset(1_276_000_000, f"{_VIT_VQGAN_TABLE}, large + large",     _towers(_LARGE, _LARGE)),
+    "vit_vqgan_tiny":        Preset(     10_568, "this library, for tests",                  {"image_size": 12, "patch_size": 4, "num_codes": 23, "code_dim": 5, **_towers((1, 16, 2, 24), (2, 16, 2, 24))}),
+    "vit_vqgan_emoji":       Preset(  3_000_000, "this library, for 64×64 pictures",         {"image_size": 64, "patch_size": 4, "num_codes": 2048, "code_dim": 8, "output": "rgb", **_towers((2, 128, 4, 512), (4, 128, 4, 512))}),
+    "vit_vqgan_small":       Preset( 54_820_256, f"{_VIT_VQGAN_TABLE}, small + small",       _towers(_SMALL, _SMALL)),
+    "vit_vqgan_base":        Preset(178_123_680, f"{_VIT_VQGAN_TABLE}, base + base",         _towers(_BASE, _BASE)),
+    "vit_vqgan_small_large": Preset(666_780_320, f"{_VIT_VQGAN_TABLE}, small + large",       _towers(_SMALL, _LARGE)),
+    "vit_vqgan_large":       Preset(1_277_781_920, f"{_VIT_VQGAN_TABLE}, large + large",     _towers(_LARGE, _LARGE)),
 }
 
 PARTI = {
     #                          params            source                                      config
-    "parti_tiny":     Preset(        10_000, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9}),
-    "parti_emoji":    Preset(    10_000_000, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256}),
-    "parti_350m":     Preset(   387_000_000, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_750m":     Preset(   790_000_000, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_3b":       Preset( 3_090_000_000, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
-    "parti_20b":      Preset(20_544_000_000, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384}),
+    "parti_tiny":     Preset(        14_079, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9}),
+    "parti_emoji":    Preset(    7_430_912, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256}),
+    "parti_350m":     Preset(   387_068_928, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
+    "parti_750m":     Preset(   790_189_056, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
+    "parti_3b":       Preset( 3_090_319_360, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
+    "parti_20b":      Preset(20_544_319_488, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384}),
 }
 # fmt: on
 

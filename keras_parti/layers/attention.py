@@ -53,7 +53,14 @@ class MultiHeadAttention(keras.layers.Layer):
             )
         memory_shape = memory_shape or inputs_shape
         for name in ("query", "key", "value", "output_projection"):
-            dense = keras.layers.Dense(embed, dtype=self.dtype_policy, name=name)
+            # Zeros: a block begins as the identity, however many blocks there are.
+            zeros = name == "output_projection"
+            dense = keras.layers.Dense(
+                embed,
+                kernel_initializer="zeros" if zeros else "glorot_uniform",
+                dtype=self.dtype_policy,
+                name=name,
+            )
             dense.build(memory_shape if name in ("key", "value") else inputs_shape)
             setattr(self, name, dense)
 

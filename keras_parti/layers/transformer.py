@@ -45,7 +45,10 @@ class FeedForward(keras.layers.Layer):
         self.wide = keras.layers.Dense(
             self.mlp_dim, activation=self.activation, dtype=dtype, name="wide"
         )
-        self.narrow = keras.layers.Dense(input_shape[-1], dtype=dtype, name="narrow")
+        # Zeros: a block begins as the identity, however many blocks there are.
+        self.narrow = keras.layers.Dense(
+            input_shape[-1], kernel_initializer="zeros", dtype=dtype, name="narrow"
+        )
         self.wide.build(input_shape)
         self.narrow.build((*input_shape[:-1], self.mlp_dim))
 

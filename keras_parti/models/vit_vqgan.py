@@ -99,6 +99,10 @@ class _Tower(keras.layers.Layer):
             x = block(x, training=training)
         return self.head(self.norm(x))  # (batch, length, output_dim)
 
+    def without_blocks(self, inputs):
+        """Returns what the tower gives where every block is the identity."""
+        return self.head(self.norm(self.positions(self.embedding(inputs))))
+
 
 @keras.saving.register_keras_serializable("keras_parti")
 class ViTVQGAN(ConfigModel):
@@ -176,9 +180,27 @@ class ViTVQGAN(ConfigModel):
         self.built = True
 
     def call(self, images, training=None):
-        self._check(images)
-        codes = self.quantizer(self.encoder(images, training=training))["codes"]
-        return self.pictures(codes, training)
+        codes = self.quantizer(self.vectors(images, training))["codes"]
+        return self.pictures(self.decoder(codes, training=training))
+
+    def vectors(self, images, training=None):
+        """Returns what the quantizer is given, float `(batch, num_tokens, code_dim)`.
+
+        Args:
+            images: float `(batch, image_size, image_size, 3)`, RGB in `[0, 1]`.
+            training: bool or None.
+        """
+        return self.encoder(self.centre(images), training=training)
+
+    def centre(self, images):
+        """Checks images and maps `[0, 1]` to `[-1, 1]`, as a ViT's inputs are."""
+        size = self.config.image_size
+        if tuple(images.shape[1:]) != (size, size, 3):
+            raise ValueError(
+                f"`images` must be (batch, {size}, {size}, 3). "
+                f"Received: shape {tuple(images.shape)}"
+            )
+        return 2.0 * images - 1.0
 
     def encode(self, images):
         """Returns the ids of images, int32 `(batch, num_tokens)`, in raster order.
@@ -186,8 +208,7 @@ class ViTVQGAN(ConfigModel):
         Args:
             images: float `(batch, image_size, image_size, 3)`, RGB in `[0, 1]`.
         """
-        self._check(images)
-        return self.quantizer.nearest(self.encoder(images, training=False))
+        return self.quantizer.nearest(self.vectors(images, training=False))
 
     def decode(self, ids):
         """Returns the images of ids, float32, RGB clipped to `[0, 1]`.
@@ -201,22 +222,20 @@ class ViTVQGAN(ConfigModel):
                 f"`ids` must have {self.config.num_tokens} columns, one a token. "
                 f"Received: shape {tuple(ids.shape)}"
             )
-        images = self.pictures(self.quantizer.lookup(ids), training=False)["images"]
-        return ops.clip(images, 0.0, 1.0)
+        patches = self.decoder(self.quantizer.lookup(ids), training=False)
+        return ops.clip(self.pictures(patches)["images"], 0.0, 1.0)
 
     def reconstruct(self, images):
         """Returns `decode(encode(images))`."""
         return self.decode(self.encode(images))
 
-    def pictures(self, codes, training=None):
-        """Returns the pictures of codes, as `call` does.
+    def pictures(self, patches):
+        """Returns the pictures of the decoder's patches, as `call` does.
 
         Args:
-            codes: float `(batch, num_tokens, code_dim)`.
-            training: bool or None.
+            patches: float `(batch, num_tokens, 6 or 3 · patch_size²)`.
         """
         config = self.config
-        patches = self.decoder(codes, training=training)
         x = from_patches(patches, config.patch_size, config.grid_size)
         x = ops.cast(x, "float32")  # (batch, height, width, 3 or 6)
         if config.output == "rgb":
@@ -225,11 +244,3 @@ class ViTVQGAN(ConfigModel):
         epsilon = config.laplace_epsilon
         images = (ops.sigmoid(x[..., :3]) - epsilon) / (1 - 2 * epsilon)
         return {"images": images, "laplace": x}
-
-    def _check(self, images):
-        size = self.config.image_size
-        if tuple(images.shape[1:]) != (size, size, 3):
-            raise ValueError(
-                f"`images` must be (batch, {size}, {size}, 3). "
-                f"Received: shape {tuple(images.shape)}"
-            )

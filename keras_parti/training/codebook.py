@@ -46,7 +46,7 @@ class CodebookRevival(keras.callbacks.Callback):
         skipped = self.pictures.skip(epoch * self.num_batches)
         vectors = np.concatenate(
             [
-                ops.convert_to_numpy(quantizer.normalize(self.model.encoder(images)))
+                ops.convert_to_numpy(quantizer.normalize(self.model.vectors(images)))
                 for images in skipped.take(self.num_batches)
             ]
         ).reshape(-1, quantizer.code_dim)

@@ -15,16 +15,18 @@ from keras_parti.training.codebook import CodebookRevival, Reconstruction
 LOSS_WEIGHTS = {"images": 1.0, "laplace": 0.1}
 
 
-class ContinuousViTVQGAN(ViTVQGAN):
-    """A ViT-VQGAN whose decoder sees the encoder's vectors, not their codes.
+class PatchwiseViTVQGAN(ViTVQGAN):
+    """A ViT-VQGAN without its blocks and its quantizer: an autoencoder of patches.
 
-    The same config and weights; the codebook is not used. Trained first, it gives
-    encoder and decoder something to say before they must say it in codes.
+    The same config and weights. Its steps are cheap, and a ViT-VQGAN that starts from
+    its weights, with blocks that begin as identities, need not learn first what a
+    patch is.
     """
 
     def call(self, images, training=None):
-        vectors = self.quantizer.normalize(self.encoder(images, training=training))
-        return self.pictures(vectors, training)
+        vectors = self.encoder.without_blocks(self.centre(images))
+        patches = self.decoder.without_blocks(self.quantizer.normalize(vectors))
+        return self.pictures(patches)
 
 
 def compile_tokenizer(model, learning_rate, log_scale_floor=None, loss_weights=None):
@@ -60,7 +62,7 @@ def train_tokenizer(
     name_or_dir,
     workdir,
     steps=2_000,
-    continuous_steps=0,
+    patchwise_steps=0,
     batch_size=16,
     learning_rate=1e-3,
     warmup_steps=100,
@@ -82,7 +84,7 @@ def train_tokenizer(
         name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
         workdir: str or path of the run.
         steps: int. Batches of the whole run, rounded up to whole epochs.
-        continuous_steps: int. Batches before these in which no vector is quantised;
+        patchwise_steps: int. Batches before these in which no vector is quantised;
             not in the paper.
         batch_size: int. Pictures a batch.
         learning_rate: float. Its peak.
@@ -115,19 +117,19 @@ def train_tokenizer(
         dataset = (
             pictures("train", shuffle_seed=seed, repeat=True)
             .batch(batch_size, drop_remainder=True)
-            .map(lambda images: (images, {name: images for name in targets}))
+            .map(lambda images: (images, dict.fromkeys(targets, images)))
             .prefetch(2)
         )
         runs.fit(model, dataset, folder, epochs, steps_per_epoch, callbacks, verbose)
 
-    sample = pictures("train", shuffle_seed=seed + 1, repeat=True).batch(64)
-    callbacks = [Reconstruction(pictures("validation").take(128).batch(64), workdir / "logs")]
-    if continuous_steps:
-        continuous = ContinuousViTVQGAN(model.config, dtype=model.dtype_policy)
-        fit(continuous, workdir / "continuous", continuous_steps, [])
-        model.set_weights(continuous.get_weights())
+    if patchwise_steps:
+        patchwise = PatchwiseViTVQGAN(model.config, dtype=model.dtype_policy)
+        fit(patchwise, workdir / "patchwise", patchwise_steps, [])
+        model.set_weights(patchwise.get_weights())
+    validation = pictures("validation").take(128).batch(64)
+    callbacks = [Reconstruction(validation, workdir / "logs")]
     if revive_codes:
-        callbacks.insert(
-            0, CodebookRevival(sample, until_epoch=-(-steps // steps_per_epoch) * 4 // 5, seed=seed)
-        )
+        sample = pictures("train", shuffle_seed=seed + 1, repeat=True).batch(64)
+        last = -(-steps // steps_per_epoch) * 4 // 5
+        callbacks.insert(0, CodebookRevival(sample, until_epoch=last, seed=seed))
     fit(model, workdir, steps, callbacks)

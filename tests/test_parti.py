@@ -1,0 +1,131 @@
+"""Parti: causality, masks, and that dropped conditions are the empty prompt."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_parti.layers import ConditionDropout
+from keras_parti.layers.attention import write_position
+from keras_parti.losses import TokenCrossEntropy
+from keras_parti.models import Parti
+from keras_parti.models.parti import causal_mask
+
+TEXT = np.array(
+    [
+        [2, 71, 5, 9, 3, 0, 0, 0, 0, 0, 0],
+        [2, 8, 3, 0, 0, 0, 0, 0, 0, 0, 0],
+        [2, 17, 4, 19, 6, 23, 7, 250, 299, 31, 3],
+    ],
+    "int32",
+)
+IMAGE = (np.arange(27).reshape(3, 9) * 5 % 23).astype("int32")
+
+
+@pytest.fixture
+def parti():
+    """A tiny model of weights large enough that every path shows."""
+    model = Parti.from_preset("parti_tiny")
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    return model
+
+
+def logits(model, text_ids=TEXT, image_ids=IMAGE):
+    outputs = model({"text_ids": text_ids, "image_ids": image_ids}, training=False)
+    return ops.convert_to_numpy(outputs)
+
+
+def test_the_causal_mask_is_a_triangle():
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(ops.convert_to_numpy(causal_mask(4)), expected)
+
+
+@pytest.mark.parametrize("position", [0, 4, 8])
+def test_an_id_changes_only_what_comes_after_it(parti, position):
+    changed = IMAGE.copy()
+    changed[:, position] = (changed[:, position] + 11) % 23
+    before, after = logits(parti), logits(parti, image_ids=changed)
+    kept = slice(None, position + 1)
+    np.testing.assert_allclose(before[:, kept], after[:, kept], atol=1e-5)
+    if position < 8:
+        assert np.abs(before[:, position + 1 :] - after[:, position + 1 :]).max() > 0.1
+
+
+def test_the_first_id_is_predicted_from_the_text_alone(parti):
+    rows = logits(parti)[:, 0]
+    assert np.abs(rows[0] - rows[1]).max() > 0.1
+
+
+def test_padding_is_not_seen(parti):
+    """What the embedding of padding holds does not matter."""
+    before = logits(parti)
+    table = ops.convert_to_numpy(parti.text_embedding.embeddings).copy()
+    table[0] += 3.0
+    parti.text_embedding.embeddings.assign(table)
+    np.testing.assert_allclose(logits(parti), before, atol=1e-5)
+
+
+def test_the_order_of_the_text_matters(parti):
+    swapped = TEXT.copy()
+    swapped[:, [1, 2]] = swapped[:, [2, 1]]
+    assert np.abs(logits(parti)[2] - logits(parti, text_ids=swapped)[2]).max() > 0.05
+
+
+def test_a_dropped_condition_is_the_empty_prompt():
+    layer = ConditionDropout(1.0, seed=3)
+    dropped = ops.convert_to_numpy(layer(TEXT, training=True))
+    np.testing.assert_array_equal(dropped, [[2, 3] + [0] * 9] * 3)
+    np.testing.assert_array_equal(layer(TEXT, training=False), TEXT)
+
+
+def test_conditions_are_dropped_at_the_stated_rate():
+    rows = np.repeat(TEXT[:1], 4001, axis=0)
+    layer = ConditionDropout(0.3, seed=3)
+    dropped = ops.convert_to_numpy(layer(rows, training=True))[:, 2] == 0
+    # Five standard deviations of a share of 4001 draws.
+    assert abs(dropped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 4001)
+
+
+def test_a_position_is_written_where_it_belongs():
+    cache = np.zeros((2 * 3, 5, 7), "float32")
+    new = np.arange(2 * 3 * 7, dtype="float32").reshape(2, 3, 1, 7) + 1
+    written = ops.convert_to_numpy(write_position(cache, new, 3))
+    np.testing.assert_array_equal(written[:, 3], new.reshape(6, 7))
+    assert not written[:, [0, 1, 2, 4]].any()
+
+
+def test_blocks_of_a_new_model_are_identities():
+    model = Parti.from_preset("parti_tiny")
+    x = np.sin(np.arange(2 * 9 * 16)).reshape(2, 9, 16).astype("float32")
+    np.testing.assert_array_equal(model.decoder[0](x, x), x)
+
+
+def test_one_batch_can_be_learned():
+    model = Parti.from_preset(
+        "parti_tiny", dropout_rate=0.0, condition_dropout_rate=0.0
+    )
+    model.compile(keras.optimizers.Adam(2e-2), loss=TokenCrossEntropy())
+    x = {"text_ids": TEXT, "image_ids": IMAGE}
+    model.fit(x, IMAGE, epochs=80, verbose=0)
+    assert (logits(model).argmax(-1) == IMAGE).mean() > 0.9
+
+
+def test_a_text_of_another_length_is_refused(parti):
+    with pytest.raises(ValueError, match="`text_ids` must have 11 columns"):
+        logits(parti, text_ids=TEXT[:, :10])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"heads": 3}, "`heads` must divide `dim`, 16"),
+        ({"dropout_rate": 1.0}, r"`dropout_rate` must be in \[0, 1\)"),
+        ({"text_length": 1}, "`text_length` must be at least 2"),
+        ({"num_tokens": 0}, "`num_tokens` must be a positive integer"),
+    ],
+)
+def test_impossible_configs_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Parti.preset_config("parti_tiny", **fields)
