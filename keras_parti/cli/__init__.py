@@ -27,7 +27,10 @@ def main(argv=None):
         # A prompt may hold what the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    args = build_parser().parse_args(argv)
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # after `--help`, or a mistake that was said
+        return stop.code
     args.command_line = shlex.join(["keras-parti", *argv])
     module, _, function = args.run.partition(":")
     try:

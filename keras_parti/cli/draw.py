@@ -1,6 +1,7 @@
 """`keras-parti demo`, `generate` and `serve`: from prompts to pictures."""
 
 import contextlib
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -74,14 +75,21 @@ def generate(args):
 def serve(args):
     """Serves a model until Ctrl-C or SIGTERM."""
     print(f"Loading {args.model} ...", flush=True)
-    with Server(args.model, args.name, args.port, args.host) as server:
-        print(
-            f"Serving {server.name}, version {server.version}, on {server.address}. "
-            f'Try: keras-parti generate "red apple in google style" '
-            f"--server {server.address} --name {server.name} --out apple.png",
-            flush=True,
-        )
-        server.wait()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Server(args.model, args.name, args.port, args.host) as server:
+            # `wait` ends on a signal; this is for one that comes before it.
+            with contextlib.suppress(KeyboardInterrupt):
+                print(
+                    f"Serving {server.name}, version {server.version}, on "
+                    f'{server.address}. Try: keras-parti generate "red apple in google '
+                    f'style" --server {server.address} --name {server.name} '
+                    "--out apple.png",
+                    flush=True,
+                )
+                server.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print("Stopped.")
 
 

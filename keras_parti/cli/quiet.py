@@ -13,9 +13,11 @@ def import_tensorflow(debug=False):
     Raises:
         ImportError: It is not installed.
     """
-    level = "0" if debug else "3"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
-    os.environ.setdefault("GRPC_VERBOSITY", "INFO" if debug else "ERROR")
+    if not debug:
+        # 3 leaves out errors as well: at 2, each model that is loaded says that oneDNN
+        # lacks int64. What fails is raised in Python.
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        os.environ["GRPC_VERBOSITY"] = "ERROR"
     logging.basicConfig(format="keras-parti: %(message)s")
     logging.getLogger("keras_parti.training").setLevel(logging.INFO)
     with contextlib.nullcontext() if debug else silent_stderr():

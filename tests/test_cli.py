@@ -1,0 +1,363 @@
+"""The command answers fast, in one line, and with the right exit status."""
+
+import inspect
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_parti
+from keras_parti import cli, sampling
+from keras_parti.cli import draw, options, quiet, sizes
+from keras_parti.cli.parser import build_parser
+from keras_parti.evaluation.gallery import grid
+from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.presets import PARTI, VIT_VQGAN
+from keras_parti.serving.export import export
+from keras_parti.text import Vocabulary, train_vocabulary
+from keras_parti.training.parti import train_parti
+from keras_parti.training.tokenizer import LOSS_WEIGHTS, train_tokenizer
+
+FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
+COMMANDS = [
+    "",
+    "demo",
+    "generate",
+    "train",
+    "train vocab",
+    "train tokenizer",
+    "train parti",
+    "encode",
+    "export",
+    "serve",
+    "evaluate",
+    "evaluate reconstruction",
+    "evaluate retrieval",
+    "presets",
+]
+LONG = ("pear " * 2000)[:10_000]
+PROMPTS = ["red fox in google style", "", "Füchse, 狐, 🦊", LONG, "broken \udcff byte"]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    path = tmp_path_factory.mktemp("chain") / "vocabulary.model"
+    train_vocabulary([f"{c} fox" for c in ("red", "green", "blue")], path, 300)
+    keras.utils.set_random_seed(5)
+    parti = Parti.from_preset("parti_tiny")
+    for weight in parti.weights:
+        if len(weight.shape) > 1:
+            weight.assign(weight * 3)  # untrained logits would be all but equal
+    vocabulary = Vocabulary.from_file(path, parti.config.text_length)
+    return TextToImage(ViTVQGAN.from_preset("vit_vqgan_tiny"), parti, vocabulary)
+
+
+@pytest.fixture(scope="module")
+def model(chain, tmp_path_factory):
+    """The folder of an exported model."""
+    return export(chain, tmp_path_factory.mktemp("models") / "tiny", 3, 2).parent
+
+
+def said(capsys, *argv, status=2):
+    """The one line that a failing command writes to standard error."""
+    assert cli.main([str(word) for word in argv]) == status
+    printed = capsys.readouterr()
+    assert printed.err.startswith("keras-parti: ")
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.out
+    return printed.err
+
+
+@pytest.fixture
+def laid_out(tmp_path, monkeypatch):
+    """A current folder with all that the examples of the help name."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/tokenizer", "runs/parti", "runs/tokens", "runs/vocab"):
+        Path(folder).mkdir(parents=True)
+    for folder in ("saved_models/emoji", "saved_models/mine"):
+        Path(folder).mkdir(parents=True)
+    Path("runs/vocab/vocabulary.model").touch()
+
+
+def test_help_does_not_wait_for_keras():
+    script = (
+        "import sys; from keras_parti import cli\n"
+        "assert cli.main(['--help']) == 0\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, timeout=10, capture_output=True
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_has_help_with_examples_that_parse(words, laid_out, capsys):
+    assert cli.main([*words.split(), "--help"]) == 0
+    text = capsys.readouterr().out.replace("\\\n", " ")
+    assert "usage: keras-parti" in text
+    examples = re.findall(r"^  (keras-parti .+)$", text, re.MULTILINE)
+    assert examples or words in ("train", "evaluate", "presets")
+    for example in examples:
+        assert build_parser().parse_args(shlex.split(example)[1:]).run
+
+
+def test_presets_lists_names_and_sizes(capsys):
+    assert cli.main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, preset in {**VIT_VQGAN, **PARTI}.items():
+        (line,) = [line for line in lines if name in line.split()]
+        assert f"{preset.params:,}" in line.split()
+        assert line.endswith(preset.source)
+
+
+def test_the_sampling_options_are_those_of_the_library():
+    ranges = {name: row[1:3] for name, row in options.SAMPLING.items()}
+    defaults = {name: row[3] for name, row in options.SAMPLING.items()}
+    assert ranges == sampling.RANGES
+    assert defaults == sampling.DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("line", "function"),
+    [
+        (
+            "train tokenizer --data x --preset vit_vqgan_tiny --workdir x",
+            train_tokenizer,
+        ),
+        (
+            "train parti --data runs/tokens --preset parti_tiny --workdir x "
+            "--vocab runs/vocab/vocabulary.model",
+            train_parti,
+        ),
+    ],
+)
+def test_training_defaults_are_those_of_the_library(line, function, laid_out):
+    args = build_parser().parse_args(line.split())
+    offered = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if isinstance(parameter.default, int | float)
+        and not isinstance(parameter.default, bool)
+    }
+    assert {name: getattr(args, name) for name in offered} == offered
+    if function is train_tokenizer:
+        weights = {"images": args.l2_weight, "laplace": args.laplace_weight}
+        assert weights == LOSS_WEIGHTS
+
+
+GENERATE = ["generate", "a fox", "--server", "localhost:1", "--out", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["draw"], "demo"),
+        (["generate", "--out", "a.png"], "PROMPT"),
+        (["generate", "a fox", "--out", "a.png"], "--model --server"),
+        (["generate", "a fox", "--model", "nowhere", "--out", "a.png"], "no folder"),
+        (["serve", "nowhere"], "no folder nowhere"),
+        (["serve", ".", "--port", "65536"], "65535"),
+        ([*GENERATE, "--guidance-scale", "31"], r"\[0, 30\]. Received: 31"),
+        ([*GENERATE, "--guidance-scale", "-1"], r"\[0, 30\]"),
+        ([*GENERATE, "--temperature", "10.5"], r"\[0, 10\]"),
+        ([*GENERATE, "--temperature", "nan"], r"\[0, 10\]"),
+        ([*GENERATE, "--top-p", "1.5"], r"\[0, 1\]"),
+        ([*GENERATE, "--top-k", "-1"], "top-k"),
+        ([*GENERATE, "--top-k", "many"], "integer"),
+        ([*GENERATE, "--seed", str(1 << 63)], "seed"),
+        ([*GENERATE, "--keep", "5"], "keep=5"),
+        ([*GENERATE, "--out", "a.bmp"], r"\.png"),
+        ([*GENERATE, "--server", "localhost"], "HOST:PORT"),
+        (
+            ["train", "tokenizer", "--preset", "huge", "--data", "x", "--workdir", "x"],
+            "vit_vqgan_emoji",
+        ),
+        (
+            ["train", "parti", "--preset", "huge", "--data", ".", "--workdir", "x"],
+            "parti_emoji",
+        ),
+        (["train", "vocab", "--data", "emoji", "--workdir", "x"], "emoji_captions/"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(words, said(capsys, *argv))
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="keep=5"):
+        cli.main([*GENERATE, "--keep", "5", "--debug"])
+
+
+def test_interruption_is_quiet(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sizes, "presets", interrupted)
+    assert cli.main(["presets"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_missing_package_is_named(monkeypatch, capsys):
+    def missing(debug):
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(quiet, "import_tensorflow", missing)
+    assert "'tensorflow'" in said(capsys, *GENERATE)
+
+
+def test_an_empty_model_folder_is_said_to_be(tmp_path, capsys):
+    words = said(capsys, "generate", "a", "--model", tmp_path, "--out", "a.png")
+    assert "no version folders" in words
+
+
+def test_a_half_written_model_folder_is_said_to_be(tmp_path, capsys):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "saved_model.pb").write_bytes(b"\xff half of it")
+    for command in (["serve", tmp_path], ["generate", "a", "--model", tmp_path]):
+        end = [] if command[0] == "serve" else ["--out", tmp_path / "a.png"]
+        assert "version 7 is not whole" in said(capsys, *command, *end)
+
+
+def test_a_port_in_use_is_said_to_be(model, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = said(capsys, "serve", model, "--port", port)
+    assert f"port {port}" in words
+    assert "in use" in words
+
+
+def test_a_server_that_is_gone_is_said_to_be(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    argv = ["generate", "a", "--server", address, "--out", tmp_path / "a.png"]
+    assert f"No server answers at {address}" in said(capsys, *argv)
+
+
+def test_a_server_without_the_model_is_said_to_be(model, tmp_path, capsys):
+    with draw.serving(model) as (server, _):
+        argv = ["generate", "a", "--server", server.address, "--name", "other"]
+        words = said(capsys, *argv, "--out", tmp_path / "a.png")
+    assert "Servable not found" in words
+
+
+def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, capsys):
+    path = tmp_path / "new" / "a.png"
+    flags = ["--num-samples", "3", "--keep", "2", "--seed", "7", "--out", str(path)]
+    assert cli.main(["generate", *PROMPTS, "--model", str(model), *flags]) == 0
+    out = capsys.readouterr().out
+    drawn = chain.generate([*PROMPTS[:-1], "broken \ufffd byte"], 3, 2, seed=7)
+    assert f"its {drawn['num_tokens'][3]:,} tokens" in out
+    assert out.count("cut off") == drawn["truncated"].sum() >= 2
+    assert "(no prompt)" in out
+    assert len(max(out.splitlines(), key=len)) < 200
+    captions = [p or "(no prompt)" for p in PROMPTS for _ in range(2)]
+    images = drawn["images"].reshape(-1, 12, 12, 3)
+    np.testing.assert_array_equal(Image.open(path), grid(images, 2, captions))
+
+
+@pytest.mark.slow
+def test_a_version_a_model_and_a_server_draw_the_same(model, tmp_path, capsys):
+    paths = [tmp_path / f"{name}.png" for name in ("version", "model", "server")]
+    begin, end = ["generate", "a fox", "--num-samples", "2"], ["--out"]
+    with draw.serving(model) as (server, _):
+        for path, where in zip(
+            paths,
+            (
+                ["--model", model / "1"],
+                ["--model", model],
+                ["--server", server.address, "--name", "tiny"],
+            ),
+            strict=True,
+        ):
+            assert cli.main([*begin, *map(str, where), *end, str(path)]) == 0
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+@pytest.mark.parametrize("prompts", [[], ["--", ""], ["--", "--help"]])
+def test_the_demo_writes_a_grid_and_says_where(
+    prompts, model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(draw, "shipped_model", lambda: model)
+    assert cli.main(["demo", *prompts]) == 0
+    out = capsys.readouterr().out
+    assert str(tmp_path / "demo.png") in out
+    for prompt in prompts[1:] or draw.DEMO_PROMPTS:
+        assert (prompt or "(no prompt)") in out
+    assert Image.open("demo.png").width > 4 * 160
+
+
+def test_the_demo_without_its_model_says_where_it_was_looked_for(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
+    assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
+
+
+@pytest.mark.slow
+def test_serve_ends_gracefully_when_terminated(model):
+    command = [sys.executable, "-m", "keras_parti", "serve", str(model), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("Loading")
+        assert "Serving tiny, version 1, on 127.0.0.1:" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "Stopped.\n", "")
+
+
+@pytest.mark.slow
+def test_the_commands_lead_from_pictures_to_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_PARTI_EMOJI", str(FIXTURE))
+        builder = keras_parti.data.EmojiCaptions(config="small", data_dir="data")
+        builder.download_and_prepare()
+    data = str(builder.data_dir)
+    flags = ["--steps", "4", "--steps-per-epoch", "2", "--batch-size", "5"]
+
+    def run(*argv):
+        assert cli.main(list(argv)) == 0
+        return capsys.readouterr().out
+
+    run("train", "vocab", "--data", data, "--workdir", "v", "--size", "290")
+    tokenizer = ["train", "tokenizer", "--data", data, "--preset", "vit_vqgan_tiny"]
+    run(*tokenizer, "--workdir", "t", *flags, "--patchwise-steps", "2")
+    encode = ["encode", "--tokenizer", "t", "--data", data, "--out", "c"]
+    assert "train: 10 pictures encoded, 0 were there." in run(*encode)
+    assert "train: 0 pictures encoded, 10 were there." in run(*encode)
+    parti = ["train", "parti", "--data", "c", "--preset", "parti_tiny", *flags]
+    parti += ["--vocab", "v/vocabulary.model", "--tokenizer", "t"]
+    assert "Epoch 2/2" in run(*parti, "--workdir", "p")
+    assert "Epoch" not in run(*parti, "--workdir", "p")
+
+    ViTVQGAN.from_preset("vit_vqgan_tiny").save_dir("other")
+    other = [word if word != "t" else "other" for word in parti]
+    assert "Encode the pictures with it" in said(capsys, *other, "--workdir", "q")
+
+    chain = ["--tokenizer", "t", "--parti", "p", "--vocab", "v/vocabulary.model"]
+    Path("words.md").write_text("Drawn by a test.")
+    for _ in range(2):
+        run("export", *chain, "--out", "models/mine", "--card", "words.md")
+    assert "Drawn by a test." in Path("models/mine/2/card.md").read_text()
+    run("generate", "red apple", "--model", "models/mine", "--out", "apple.png")
+    assert Image.open("apple.png").width > 160
+
+    run("evaluate", "reconstruction", *encode[1:5], "--out", "r")
+    assert Path("r/strip.png").exists()
+    retrieval = ["evaluate", "retrieval", "--model", "models/mine", "--data", data]
+    small = ["--num-samples", "2", "--count", "2", "--features", "pixels"]
+    small += ["--guidance-scale", "1"]
+    assert "training captions (2)" in run(*retrieval, "--out", "e", *small)
