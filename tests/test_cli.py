@@ -334,7 +334,7 @@ def test_the_commands_lead_from_pictures_to_pictures(tmp_path, monkeypatch, caps
 
     run("train", "vocab", "--data", data, "--workdir", "v", "--size", "290")
     tokenizer = ["train", "tokenizer", "--data", data, "--preset", "vit_vqgan_tiny"]
-    run(*tokenizer, "--workdir", "t", *flags, "--patchwise-steps", "2")
+    run(*tokenizer, "--workdir", "t", *flags)
     encode = ["encode", "--tokenizer", "t", "--data", data, "--out", "c"]
     assert "train: 10 pictures encoded, 0 were there." in run(*encode)
     assert "train: 0 pictures encoded, 10 were there." in run(*encode)

@@ -77,17 +77,19 @@ def serve(args):
     print(f"Loading {args.model} ...", flush=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Server(args.model, args.name, args.port, args.host) as server:
+        with (
+            Server(args.model, args.name, args.port, args.host) as server,
             # `wait` ends on a signal; this is for one that comes before it.
-            with contextlib.suppress(KeyboardInterrupt):
-                print(
-                    f"Serving {server.name}, version {server.version}, on "
-                    f'{server.address}. Try: keras-parti generate "red apple in google '
-                    f'style" --server {server.address} --name {server.name} '
-                    "--out apple.png",
-                    flush=True,
-                )
-                server.wait()
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            print(
+                f"Serving {server.name}, version {server.version}, on "
+                f'{server.address}. Try: keras-parti generate "red apple in google '
+                f'style" --server {server.address} --name {server.name} '
+                "--out apple.png",
+                flush=True,
+            )
+            server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
     print("Stopped.")
