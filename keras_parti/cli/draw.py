@@ -36,19 +36,20 @@ def demo(args):
     model, begun = shipped_model(), time.monotonic()
     prompts, num_samples, keep = list(args.prompts), 16, 4
     if not prompts:
-        prompts, num_samples, keep = list(DEMO_PROMPTS), 4, 1
+        prompts, num_samples, keep = list(DEMO_PROMPTS), 8, 1
     print(f"Starting a gRPC server with {model} ...", flush=True)
     with serving(model) as (server, client):
-        ready = time.monotonic() - begun
-        print(f"It serves {server.name}, version {server.version}, on {server.address}")
         print(
-            f"after {ready:.1f} s. Asking for {len(prompts)} prompts, the best {keep}"
+            f"Serving {server.name}, version {server.version}, on {server.address} "
+            f"after {time.monotonic() - begun:.0f} s."
         )
-        print(f"of {num_samples} pictures each ...", flush=True)
+        print(
+            f"Drawing, for each prompt the best {keep} of {num_samples} ...", flush=True
+        )
         drawn = ask(client, prompts, num_samples, keep, seed=args.seed)
     report(prompts, drawn)
     save(prompts, drawn, args.out, columns=4)
-    print(f"{time.monotonic() - begun:.0f} s in all. The pictures are in:")
+    print(f"Done in {time.monotonic() - begun:.0f} s. The pictures are in:")
     print(args.out.resolve())
 
 

@@ -82,8 +82,8 @@ def _add_demo(commands):
         "draw pictures with the model that comes with the repository",
         "Starts a server with the shipped model on this machine's loopback, asks it "
         "for pictures over gRPC, and writes them as one PNG grid. Without a prompt: "
-        "the best of several pictures of eight prompts. With prompts: the four best "
-        "of sixteen for each.",
+        "the best of eight pictures for each of eight prompts. With prompts: the four "
+        "best of sixteen for each.",
         'keras-parti demo "red apple in google style"',
     )
     command.add_argument(
