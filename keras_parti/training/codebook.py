@@ -21,20 +21,17 @@ class CodebookRevival(keras.callbacks.Callback):
     alone; at the size of our home set that collapses to 19 codes of 512.
 
     Args:
-        pictures: `tf.data.Dataset` of float `(batch, height, width, 3)`, endless.
-        num_batches: int. Batches of the sample.
+        sample: function of the epoch that returns a `tf.data.Dataset` of float
+            `(batch, height, width, 3)`; the same pictures whenever it is called.
         until_epoch: int or None. Epochs from this one on leave the codes alone, so
             that the decoder learns the last codes well.
         kmeans_rounds: int. Rounds of k-means that follow the first placing.
         seed: int. Seed of the draw.
     """
 
-    def __init__(
-        self, pictures, num_batches=8, until_epoch=None, kmeans_rounds=10, seed=0
-    ):
+    def __init__(self, sample, until_epoch=None, kmeans_rounds=10, seed=0):
         super().__init__()
-        self.pictures = pictures
-        self.num_batches = num_batches
+        self.sample = sample
         self.until_epoch = until_epoch
         self.kmeans_rounds = kmeans_rounds
         self.seed = seed
@@ -43,11 +40,10 @@ class CodebookRevival(keras.callbacks.Callback):
         if self.until_epoch is not None and epoch >= self.until_epoch:
             return
         quantizer = self.model.quantizer
-        skipped = self.pictures.skip(epoch * self.num_batches)
         vectors = np.concatenate(
             [
                 ops.convert_to_numpy(quantizer.normalize(self.model.vectors(images)))
-                for images in skipped.take(self.num_batches)
+                for images in self.sample(epoch)
             ]
         ).reshape(-1, quantizer.code_dim)
         ids = ops.convert_to_numpy(quantizer.nearest(vectors[None]))[0]

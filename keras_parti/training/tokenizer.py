@@ -14,6 +14,10 @@ from keras_parti.training.codebook import CodebookRevival, Reconstruction
 # this training.
 LOSS_WEIGHTS = {"images": 1.0, "laplace": 0.1}
 
+# Pictures that are encoded to see which codes are in use: at 256 tokens each, some 60
+# vectors for each of 2048 codes.
+REVIVAL_SAMPLE = 512
+
 
 class PatchwiseViTVQGAN(ViTVQGAN):
     """A ViT-VQGAN without its blocks and its quantizer: an autoencoder of patches.
@@ -22,6 +26,11 @@ class PatchwiseViTVQGAN(ViTVQGAN):
     its weights, with blocks that begin as identities, need not learn first what a
     patch is.
     """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        for unused in (*self.encoder.blocks, self.quantizer, *self.decoder.blocks):
+            unused.trainable = False
 
     def call(self, images, training=None):
         vectors = self.encoder.without_blocks(self.centre(images))
@@ -129,7 +138,12 @@ def train_tokenizer(
     validation = pictures("validation").take(128).batch(64)
     callbacks = [Reconstruction(validation, workdir / "logs")]
     if revive_codes:
-        sample = pictures("train", shuffle_seed=seed + 1, repeat=True).batch(64)
+
+        def sample(epoch):
+            # A seed for each epoch: one dataset would go on from where it was.
+            shuffled = pictures("train", shuffle_seed=1_000_003 * (seed + 1) + epoch)
+            return shuffled.take(REVIVAL_SAMPLE).batch(64)
+
         last = -(-steps // steps_per_epoch) * 4 // 5
         callbacks.insert(0, CodebookRevival(sample, until_epoch=last, seed=seed))
     fit(model, workdir, steps, callbacks)

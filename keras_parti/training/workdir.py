@@ -5,8 +5,11 @@ import json
 import logging
 import os
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
+import numpy as np
+from keras import ops
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +77,12 @@ def model_dir(path):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes `workdir/checkpoints/<epoch>.weights.h5` after each epoch.
+    """Writes `workdir/checkpoints/<epoch>.npz` after each epoch.
 
-    A file is written under another name and renamed, so that a killed run or a full
-    disk leaves the last good checkpoint whole.
+    A file holds every variable of the model and its optimiser, and the states of its
+    random generators, which Keras' own weight files leave out. It is written under
+    another name and renamed, so that a killed run or a full disk leaves the last good
+    checkpoint whole.
 
     Args:
         workdir: path.
@@ -90,30 +95,40 @@ class Checkpoints(keras.callbacks.Callback):
 
     def restore(self, model):
         """Loads the newest readable checkpoint; returns the number of epochs done."""
-        for path in sorted(self.folder.glob("[0-9]*.weights.h5"), reverse=True):
+        model.optimizer.build(model.trainable_variables)
+        variables = _variables(model)
+        for path in sorted(self.folder.glob("[0-9]*.npz"), reverse=True):
             try:
-                # Slots exist only after a first build, and loading skips what does
-                # not exist.
-                model.optimizer.build(model.trainable_variables)
-                model.load_weights(path)
-            except OSError as error:
-                logger.warning(
-                    "%s cannot be read, trying the one before: %s", path, error
-                )
+                with np.load(path, allow_pickle=False) as arrays:
+                    values = [arrays[name] for name in variables]
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                logger.warning("%s is broken, trying the one before: %s", path, error)
                 continue
+            for variable, value in zip(variables.values(), values, strict=True):
+                variable.assign(value)
             logger.info("Restored %s", path)
-            return int(path.name.split(".")[0])
+            return int(path.stem)
         return 0
 
     def on_epoch_end(self, epoch, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{epoch + 1:06d}.weights.h5"
-        aside = self.folder / "aside.weights.h5"
-        self.model.save_weights(aside)
-        os.replace(aside, path)
+        aside = self.folder / "aside.npz"
+        variables = _variables(self.model)
+        np.savez(aside, **{n: ops.convert_to_numpy(v) for n, v in variables.items()})
+        os.replace(aside, self.folder / f"{epoch + 1:06d}.npz")
         self.model.save_dir(self.model_folder)
-        for old in sorted(self.folder.glob("[0-9]*.weights.h5"))[:-KEPT]:
+        for old in sorted(self.folder.glob("[0-9]*.npz"))[:-KEPT]:
             old.unlink()
+
+
+def _variables(model):
+    """Returns name: variable of all that a run must find again."""
+    metrics = {id(v) for v in model.metrics_variables}
+    variables = [*model.variables, *model.optimizer.variables]
+    return {
+        f"{i}:{v.path}".replace("/", "."): v
+        for i, v in enumerate(v for v in variables if id(v) not in metrics)
+    }
 
 
 def _check_config(model, workdir):
