@@ -10,44 +10,27 @@ Example:
     True
 """
 
-import importlib
+from keras_parti import lazy
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Parti": "keras_parti.models",
-    "TextToImage": "keras_parti.models",
-    "ViTVQGAN": "keras_parti.models",
-    "Vocabulary": "keras_parti.text",
-    "train_vocabulary": "keras_parti.text",
+    "Parti": "models",
+    "TextToImage": "models",
+    "ViTVQGAN": "models",
+    "Vocabulary": "text",
+    "train_vocabulary": "text",
+    "data": None,
+    "evaluation": None,
+    "layers": None,
+    "losses": None,
+    "metrics": None,
+    "models": None,
+    "presets": None,
+    "sampling": None,
+    "serving": None,
+    "text": None,
+    "training": None,
 }
-_MODULES = (
-    "data",
-    "evaluation",
-    "layers",
-    "losses",
-    "metrics",
-    "models",
-    "presets",
-    "sampling",
-    "serving",
-    "text",
-    "training",
-)
-
-__all__ = ["__version__", *sorted(_HOMES), *_MODULES]
-
-
-def __getattr__(name):
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value  # the next look-up does not come here
-    return value
-
-
-def __dir__():
-    return sorted(__all__)
+__all__ = ["__version__", *sorted(_HOMES)]
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)

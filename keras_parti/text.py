@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-PAD, UNK, BOS, EOS = 0, 1, 2, 3
+from keras_parti.layers.embeddings import BOS, EOS, PAD, UNK
 
 
 class Vocabulary:

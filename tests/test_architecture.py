@@ -14,9 +14,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level and from those before it.
 LEVELS = [
-    {"presets"},
+    {"lazy", "presets"},
     {"layers"},
-    {"losses", "metrics", "sampling", "text", "data"},
+    {"losses", "metrics", "optimizers", "sampling", "text", "data"},
     {"models"},
     {"training", "serving", "evaluation"},
     {"cli", "__init__", "__main__"},
@@ -24,7 +24,7 @@ LEVELS = [
 # TensorFlow is wanted by some of their functions, and imported there.
 LAZY = {"sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
-PURE = {"presets", "layers", "losses", "metrics", "models"}
+PURE = {"lazy", "presets", "layers", "losses", "metrics", "models", "optimizers"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 Names are imported when first used, so that the NumPy parts work without TensorFlow.
 """
 
-import importlib
 import importlib.util
+
+from keras_parti import lazy
 
 _HOMES = {
     "EmojiCaptions": "emoji_captions",
@@ -16,18 +17,7 @@ _HOMES = {
     "write_token_cache": "token_cache",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(module, name)
-
-
-def __dir__():
-    return __all__
-
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)
 
 # Importing a builder is what makes `tfds.load("emoji_captions/small")` find it. It
 # takes half a second and leaves TensorFlow alone where that is not imported yet.

@@ -3,7 +3,7 @@
 Names are imported when first used, so that picture grids need no Keras.
 """
 
-import importlib
+from keras_parti import lazy
 
 _HOMES = {
     "ImageFeatures": "features",
@@ -15,14 +15,4 @@ _HOMES = {
     "strip": "gallery",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(module, name)
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+# The special ids of every text vocabulary.
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+
 
 def to_patches(images, patch_size):
     """Cuts images into flat patches, in raster order.
@@ -238,10 +241,6 @@ class ConditionDropout(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
-
-# The ids that SentencePiece is trained with; see `keras_parti.text`.
-PAD, BOS, EOS = 0, 2, 3
 
 
 def empty_prompt(length):

@@ -1,18 +1,12 @@
 """SavedModels with signatures, an embedded gRPC server for them, and a client.
 
-`export` writes them, `Server` answers TensorFlow Serving's protocol with them, and
-`Client` asks any such server, this one or `tensorflow_model_server`.
+`export.export` writes them, `Server` answers TensorFlow Serving's protocol with them,
+and `Client` asks any such server, this one or `tensorflow_model_server`. Each needs
+TensorFlow, which takes seconds to import: they are imported when first used.
 """
 
+from keras_parti import lazy
 
-def __getattr__(name):
-    # On first use only: each needs TensorFlow, which takes seconds to import.
-    from importlib import import_module
-
-    homes = {"Server": "server", "Client": "client", "export": "export"}
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{homes[name]}"), name)
-
-
-__all__ = ["Client", "Server", "export"]
+_HOMES = {"Client": "client", "Server": "server"}
+__all__ = sorted(_HOMES)
+__getattr__, __dir__ = lazy.attach(__name__, _HOMES)

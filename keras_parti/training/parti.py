@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_parti import data
 from keras_parti.losses import TokenCrossEntropy
+from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import workdir as runs
 
 
@@ -118,13 +119,8 @@ def train_parti(
         verbose: as in `keras.Model.fit`.
     """
     epochs = -(-steps // steps_per_epoch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(1, epochs * steps_per_epoch - warmup_steps),
-        alpha=0.01,
-        warmup_target=learning_rate,
-        warmup_steps=warmup_steps,
-    )
+    total = epochs * steps_per_epoch
+    schedule = warmup_cosine(learning_rate, warmup_steps, total)
     compile_parti(model, schedule)
     validation = batches(cache, "validation", vocabulary, batch_size)
     runs.fit(

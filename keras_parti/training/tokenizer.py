@@ -7,6 +7,7 @@ import keras
 from keras_parti import data
 from keras_parti.losses import LogitLaplace
 from keras_parti.models import ViTVQGAN
+from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import workdir as runs
 from keras_parti.training.codebook import CodebookRevival, Reconstruction
 
@@ -114,13 +115,8 @@ def train_tokenizer(
 
     def fit(model, folder, steps, callbacks):
         epochs = -(-steps // steps_per_epoch)
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, epochs * steps_per_epoch - warmup_steps),
-            alpha=0.01,
-            warmup_target=learning_rate,
-            warmup_steps=warmup_steps,
-        )
+        total = epochs * steps_per_epoch
+        schedule = warmup_cosine(learning_rate, warmup_steps, total)
         compile_tokenizer(model, schedule, log_scale_floor, loss_weights)
         targets = list(model.loss)
         dataset = (
