@@ -78,6 +78,12 @@ CASES = [
         4,
     ),
     Case(
+        layers.ImageDropout,
+        {"rate": 0.3, "hidden_id": 11, "seed": 5},
+        {"ids": ids(BATCH, 5)},
+        0,
+    ),
+    Case(
         layers.MultiHeadAttention,
         ATTENTION,
         {

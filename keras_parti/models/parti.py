@@ -27,11 +27,14 @@ class PartiConfig:
     dropout_rate: float = 0.1  # of residuals, activations and attention weights
     # Share of training texts replaced by the empty prompt. Not published.
     condition_dropout_rate: float = 0.1
+    # Share of training pictures of which ids are hidden from the decoder. Not in the
+    # paper; see `keras_parti.layers.ImageDropout`.
+    image_dropout_rate: float = 0.0
 
     def __post_init__(self):
         check_positive(self)
         check_heads(self.dim, self.heads, "")
-        for name in ("dropout_rate", "condition_dropout_rate"):
+        for name in ("dropout_rate", "condition_dropout_rate", "image_dropout_rate"):
             rate = getattr(self, name)
             if not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={rate}")
@@ -100,6 +103,9 @@ class Parti(ConfigModel):
         self.encoder_norm = layer_norm("encoder_norm", dtype)
         # The last row begins an image: nothing comes before its first id.
         self.image_embedding = _embedding(config.num_codes + 1, dim, "image", dtype)
+        self.image_dropout = layers.ImageDropout(
+            config.image_dropout_rate, config.num_codes, name="image_dropout"
+        )
         self.image_positions = layers.PositionEmbedding(
             config.num_tokens, dtype=dtype, name="image_positions"
         )
@@ -127,6 +133,7 @@ class Parti(ConfigModel):
         memory, memory_mask = self.encode(text_ids, training=training)
         ids = ops.cast(inputs["image_ids"], "int32")
         x = ops.concatenate([self.begin(ops.shape(ids)[0]), ids[:, :-1]], axis=1)
+        x = self.image_dropout(x, training=training)
         x = self.image_positions(self.image_embedding(x))
         x = self.dropout(x, training=training)  # (batch, length, embed)
         mask = causal_mask(self.config.num_tokens)
