@@ -102,16 +102,19 @@ def kill_in_epoch(monkeypatch, number):
     monkeypatch.setattr(workdir.Checkpoints, "on_epoch_end", on_epoch_end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patchwise_steps", [0, 4])
 def test_a_killed_tokenizer_run_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, pictures_by_name, patchwise_steps
+    tmp_path, monkeypatch, caplog, pictures_by_name, patchwise_steps
 ):
     whole = train_tokenizer(tmp_path / "whole", 6, patchwise_steps=patchwise_steps)
     with monkeypatch.context() as context:
         kill_in_epoch(context, 1)
         with pytest.raises(Killed):
             train_tokenizer(tmp_path / "cut", 6, patchwise_steps=patchwise_steps)
-    resumed = train_tokenizer(tmp_path / "cut", 6, patchwise_steps=patchwise_steps)
+    with caplog.at_level("INFO"):
+        resumed = train_tokenizer(tmp_path / "cut", 6, patchwise_steps=patchwise_steps)
+    assert "Restored" in caplog.text
     same_weights(resumed, whole)
     same_weights(ViTVQGAN.load_dir(tmp_path / "cut" / "model"), whole)
 
@@ -134,7 +137,7 @@ def train_parti(folder, cache, vocabulary, steps=6):
 
 
 def test_a_killed_parti_run_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, cache, vocabulary
+    tmp_path, monkeypatch, caplog, cache, vocabulary
 ):
     """Weights, optimiser, schedule, seeds of dropout and order of the data."""
     whole = train_parti(tmp_path / "whole", cache, vocabulary)
@@ -142,10 +145,13 @@ def test_a_killed_parti_run_ends_as_if_it_had_not_been(
         kill_in_epoch(context, 2)
         with pytest.raises(Killed):
             train_parti(tmp_path / "cut", cache, vocabulary)
-    resumed = train_parti(tmp_path / "cut", cache, vocabulary)
+    with caplog.at_level("INFO"):
+        resumed = train_parti(tmp_path / "cut", cache, vocabulary)
+    assert "000002.npz" in caplog.text
     same_weights(resumed, whole)
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_gives_way_to_the_one_before(
     tmp_path, cache, vocabulary, caplog
 ):
@@ -153,8 +159,10 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(
     whole = train_parti(folder, cache, vocabulary)
     newest = sorted((folder / "checkpoints").glob("*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
-    again = train_parti(folder, cache, vocabulary)
-    assert "is broken, trying the one before" in caplog.text
+    with caplog.at_level("INFO"):
+        again = train_parti(folder, cache, vocabulary)
+    assert "000003.npz is broken, trying the one before" in caplog.text
+    assert "000002.npz" in caplog.text
     same_weights(again, whole)
 
 
@@ -165,6 +173,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path, cache, vocabulary):
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.*")}
 
 
+@pytest.mark.slow
 def test_a_run_of_another_config_is_refused(tmp_path, cache, vocabulary):
     train_parti(tmp_path, cache, vocabulary, steps=2)
     begun = json.loads((tmp_path / "config.json").read_text())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_parti.layers import VectorQuantizer
 from keras_parti.layers.embeddings import from_patches, to_patches
 from keras_parti.models import Parti, ViTVQGAN, ViTVQGANConfig
 
@@ -103,11 +104,9 @@ def test_mixed_bfloat16_gives_nearly_the_same_pictures():
 
 
 def test_a_codebook_is_ranked_in_float32_under_mixed_precision():
-    """8192 codes around one direction: bfloat16 cannot tell them apart."""
-    from keras_parti.layers import VectorQuantizer
-
+    """4099 codes around one direction: bfloat16 cannot tell them apart."""
     rng = np.random.default_rng(0)
-    codes = 1.0 + 1e-3 * rng.normal(size=(4099, 5)).astype("float32")
+    codes = 1.0 + 0.05 * rng.normal(size=(4099, 5)).astype("float32")
     layer = VectorQuantizer(4099, 5, dtype="mixed_bfloat16")
     layer.build((None, 4099, 5))
     layer.codebook.assign(codes)

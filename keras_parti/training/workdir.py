@@ -99,12 +99,11 @@ class Checkpoints(keras.callbacks.Callback):
         variables = _variables(model)
         for path in sorted(self.folder.glob("[0-9]*.npz"), reverse=True):
             try:
-                with np.load(path, allow_pickle=False) as arrays:
-                    values = [arrays[name] for name in variables]
+                values = _read(path, variables)
             except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
                 logger.warning("%s is broken, trying the one before: %s", path, error)
                 continue
-            for variable, value in zip(variables.values(), values, strict=True):
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             logger.info("Restored %s", path)
             return int(path.stem)
@@ -113,22 +112,28 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "aside.npz"
-        variables = _variables(self.model)
-        np.savez(aside, **{n: ops.convert_to_numpy(v) for n, v in variables.items()})
+        np.savez(aside, *map(ops.convert_to_numpy, _variables(self.model)))
         os.replace(aside, self.folder / f"{epoch + 1:06d}.npz")
         self.model.save_dir(self.model_folder)
         for old in sorted(self.folder.glob("[0-9]*.npz"))[:-KEPT]:
             old.unlink()
 
 
+def _read(path, variables):
+    """Returns the values of variables from a checkpoint, or raises `ValueError`."""
+    with np.load(path, allow_pickle=False) as arrays:
+        values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+    found, wanted = [[tuple(v.shape) for v in x] for x in (values, variables)]
+    if found != wanted:
+        raise ValueError("it holds variables of other shapes")
+    return values
+
+
 def _variables(model):
-    """Returns name: variable of all that a run must find again."""
+    """Returns all that a run must find again, in an order that the config fixes."""
     metrics = {id(v) for v in model.metrics_variables}
     variables = [*model.variables, *model.optimizer.variables]
-    return {
-        f"{i}:{v.path}".replace("/", "."): v
-        for i, v in enumerate(v for v in variables if id(v) not in metrics)
-    }
+    return [v for v in variables if id(v) not in metrics]
 
 
 def _check_config(model, workdir):
