@@ -128,14 +128,7 @@ class ServedChain(tf.Module):
 
     def _encode(self, image_bytes):
         size = self._chain.tokenizer.config.image_size
-        files = _forget_shape(image_bytes)
-        is_column = _demand(
-            tf.equal(tf.rank(files), 1),
-            "image_bytes must have shape (batch,). Received rank:",
-            tf.rank(files),
-        )
-        with tf.control_dependencies([is_column]):
-            files = tf.reshape(files, [-1])
+        files = _column(image_bytes, "image_bytes")
         images = tf.map_fn(
             lambda content: read_picture(content, size),
             files,
@@ -173,14 +166,7 @@ class ServedChain(tf.Module):
 
     def _check(self, prompt, options):
         """Checks what a request sent; every option becomes a column of all rows."""
-        prompt = _forget_shape(prompt)
-        is_column = _demand(
-            tf.equal(tf.rank(prompt), 1),
-            "prompt must have shape (batch,). Received rank:",
-            tf.rank(prompt),
-        )
-        with tf.control_dependencies([is_column]):
-            prompt = tf.reshape(prompt, [-1])
+        prompt = _column(prompt, "prompt")
         rows = tf.size(prompt)
         columns = {}
         for name, value in options.items():
@@ -315,6 +301,18 @@ def _forget_shape(tensor):
     parsed bytes it can know nothing, and a reshape behind the check asks for nothing.
     """
     return tf.io.parse_tensor(tf.io.serialize_tensor(tensor), tensor.dtype)
+
+
+def _column(tensor, name):
+    """The same tensor, checked to have one value a row."""
+    tensor = _forget_shape(tensor)
+    is_column = _demand(
+        tf.equal(tf.rank(tensor), 1),
+        f"{name} must have shape (batch,). Received rank:",
+        tf.rank(tensor),
+    )
+    with tf.control_dependencies([is_column]):
+        return tf.reshape(tensor, [-1])
 
 
 def _demand(condition, message, *received):
