@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Parti": "models",
     "TextToImage": "models",
+    "VIM": "models",
     "ViTVQGAN": "models",
     "Vocabulary": "text",
     "train_vocabulary": "text",

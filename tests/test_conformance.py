@@ -78,6 +78,12 @@ CASES = [
         4,
     ),
     Case(
+        layers.GridPositionEmbedding,
+        {"rows": 2, "columns": 3},
+        {"inputs": wave(BATCH, 5, 7)},
+        2,
+    ),
+    Case(
         layers.ImageDropout,
         {"rate": 0.3, "hidden_id": 11, "seed": 5},
         {"ids": ids(BATCH, 5)},

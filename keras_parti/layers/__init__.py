@@ -8,6 +8,7 @@ from keras_parti.layers.embeddings import (
     PositionEmbedding,
     TanhHead,
 )
+from keras_parti.layers.grid import GridPositionEmbedding
 from keras_parti.layers.quantizer import VectorQuantizer
 from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
 
@@ -16,6 +17,7 @@ __all__ = [
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
+    "GridPositionEmbedding",
     "ImageDropout",
     "MultiHeadAttention",
     "PatchEmbedding",

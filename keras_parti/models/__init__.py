@@ -2,6 +2,15 @@
 
 from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.text_to_image import TextToImage
+from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 
-__all__ = ["Parti", "PartiConfig", "TextToImage", "ViTVQGAN", "ViTVQGANConfig"]
+__all__ = [
+    "VIM",
+    "Parti",
+    "PartiConfig",
+    "TextToImage",
+    "VIMConfig",
+    "ViTVQGAN",
+    "ViTVQGANConfig",
+]
