@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parti.training.guards import StopAtNonFinite
+
 logger = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints; the one before the last serves if the last is broken
@@ -44,7 +46,8 @@ def fit(
         validation_data: as in `keras.Model.fit`.
 
     Raises:
-        ValueError: where the folder holds a run of another configuration.
+        ValueError: where the folder holds a run of another configuration, or a loss or
+            a weight stops being finite.
     """
     workdir = Path(workdir)
     _check_config(model, workdir)
@@ -60,7 +63,7 @@ def fit(
         steps_per_epoch=steps_per_epoch,
         callbacks=[
             *callbacks,
-            keras.callbacks.TerminateOnNaN(),
+            StopAtNonFinite(),
             keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
             checkpoints,
         ],
