@@ -29,3 +29,47 @@ def two_replicas():
     # one's collectives, and TensorFlow would abort on their shapes.
     tf = pytest.importorskip("tensorflow")
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    """The folder of the two stand-in models, to be read only."""
+    import stand_in
+
+    folder = tmp_path_factory.mktemp("models")
+    stand_in.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_chain(tmp_path_factory):
+    """An untrained chain of the smallest sizes, its weights far from their start."""
+    import small_chain
+
+    return small_chain.make_chain(tmp_path_factory.mktemp("vocabulary"))
+
+
+@pytest.fixture(scope="session")
+def exported(small_chain, tmp_path_factory):
+    """The version folder of that chain, exported; to be read only."""
+    from small_chain import KEEP, SAMPLES
+
+    from keras_parti.serving.export import export
+
+    folder = tmp_path_factory.mktemp("exported") / "toy"
+    return export(small_chain, folder, SAMPLES, KEEP, card="Made by a test.")
+
+
+@pytest.fixture(scope="session")
+def exported_client(exported):
+    """A client of a server of that version."""
+    from small_chain import KEEP, SAMPLES
+
+    from keras_parti.serving.client import Client
+    from keras_parti.serving.server import Server
+
+    with (
+        Server(exported.parent, port=0) as server,
+        Client(server.address, model="toy", best=(SAMPLES, KEEP)) as client,
+    ):
+        yield client

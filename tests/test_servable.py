@@ -1,0 +1,132 @@
+"""One version of a model: tensors in and out, what is whole, and its warm-up."""
+
+import logging
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from serving_calls import (
+    GOOD,
+    IMAGE,
+    INVALID,
+    OK,
+    caller,
+    copy,
+    ours,
+    predict,
+    write_warm_up,
+)
+
+from keras_parti.serving.servable import to_array, to_proto
+from keras_parti.serving.server import Server
+
+pytestmark = ours
+
+
+@pytest.fixture(scope="module")
+def call(stand_ins):
+    with Server(stand_ins / "parti", port=0) as server:
+        yield caller(server.address)
+
+
+@pytest.mark.parametrize("dims", [[(1 << 26) + 1], [-1], [1 << 30, 1 << 30], [2, -3]])
+def test_tensor_that_claims_more_than_memory_is_refused(call, dims):
+    bomb = tf.make_tensor_proto(np.float32(1))
+    for size in dims:
+        bomb.tensor_shape.dim.add(size=size)
+    answer = call("Predict", predict({"image": bomb}, signature="encode"))
+    assert answer == (INVALID, "tensor parsing error: image")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float16",
+        "float32",
+        "float64",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "bool",
+        "complex64",
+        "complex128",
+        "bfloat16",
+        "string",
+    ],
+)
+def test_every_type_survives_the_typed_fields(dtype):
+    values = np.array([[0, 1, 0], [1, 1, 0]])
+    if dtype == "string":
+        array = values.astype(bytes).astype(object)
+    else:
+        array = values.astype(tf.dtypes.as_dtype(dtype).as_numpy_dtype)
+    proto = to_proto(array)
+    assert proto.tensor_content == b""
+    back = to_array(proto, "x")
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda v: (v / "saved_model.pb").unlink(), "it has no saved_model.pb"),
+        (
+            lambda v: (v / "saved_model.pb").write_bytes(b"\xff" * 99),
+            "its saved_model.pb cannot be read",
+        ),
+        (
+            lambda v: (v / "variables" / "variables.index").unlink(),
+            "it has no variables/variables.index",
+        ),
+        (
+            lambda v: (v / "variables" / "variables.data-00000-of-00001").unlink(),
+            "it has no variables/variables.data-*",
+        ),
+        (
+            lambda v: os.truncate(v / "variables" / "variables.data-00000-of-00001", 3),
+            "it does not load: ",
+        ),
+        (
+            lambda v: (v / "saved_model.pb").write_bytes(b""),
+            "it does not load: ",
+        ),
+    ],
+)
+def test_half_written_version_is_passed_over_or_named(
+    stand_ins, tmp_path, caplog, damage, reason
+):
+    model = copy(stand_ins, tmp_path, [3, 4])
+    damage(model / "4")
+    with caplog.at_level(logging.WARNING), Server(model, port=0) as server:
+        assert server.version == 3
+        assert caller(server.address)("Predict", predict(GOOD))[0] == OK
+    assert f"version 4 is not whole: {reason}" in caplog.text
+    shutil.rmtree(model / "3")
+    with pytest.raises(ValueError, match=r"version 4 is not whole") as error:
+        Server(model, port=0).start()
+    assert reason in str(error.value)
+
+
+def test_warm_up_runs_before_the_server_is_ready(stand_ins, tmp_path):
+    model = copy(stand_ins, tmp_path, [2])
+    encode = predict({"image": IMAGE}, signature="encode")
+    write_warm_up(model / "2", [predict(GOOD), encode])
+    with Server(model, port=0) as server:
+        ran = [name for name, _ in server._models.versions[2]._runs]
+    assert ran == ["serving_default", "encode"]
+
+
+def test_bad_warm_up_record_makes_a_version_unfit(stand_ins, tmp_path):
+    model = copy(stand_ins, tmp_path, [2])
+    write_warm_up(model / "2", [predict(GOOD), predict({})])
+    with pytest.raises(ValueError, match="warm-up record 2 fails: input size does not"):
+        Server(model, port=0).start()
