@@ -33,7 +33,7 @@ setup(
         "tensorflow-serving-api>=2.20,<2.22",
         "grpcio>=1.70",
         "mesh-tensorflow==0.1.21",
-        "pillow>=10",
+        "pillow>=10.1",
         "tqdm>=4.66",
     ],
     extras_require={
