@@ -48,8 +48,12 @@ setup(
         "test": [
             "coverage==7.17.3",
             "hypothesis==6.170.15",
+            "psutil==7.2.2",
             "pytest==9.2.0",
+            "PyYAML==6.0.3",
             "ruff==0.17.6",
+            "selenium==4.51.0",
+            "trustme==1.2.1",
         ],
     },
     entry_points={"console_scripts": ["keras-parti = keras_parti.cli:main"]},

@@ -1,39 +1,28 @@
-"""The client asks any server of the protocol, and says what to do when it cannot."""
+"""What a client asks, and what it makes of the answers; of both kinds of client."""
 
-import concurrent.futures
-import socket
-import time
-from concurrent import futures
-
-import grpc
 import numpy as np
 import pytest
 import stand_in
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from clients import KINDS, NAMES
 
-from keras_parti.serving.client import Client, read_picture, write_picture
-from keras_parti.serving.server import Server
+from keras_parti.serving.client import AsyncClient, Client
+from keras_parti.serving.pictures import read_picture, write_picture
+from keras_parti.serving.rows import BYTES_PER_REQUEST, ROWS_PER_REQUEST, chunks
 
 BEST = (stand_in.SAMPLES, stand_in.KEEP)
+SIGNATURES = ["decode", "encode", "generate", "generate_best"]
 PROMPTS = ["a fox", "", "Füchse, 狐, 🦊"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    stand_in.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(folder):
-    with stand_in.served(folder, "toy") as address:
+def address(stand_ins):
+    with stand_in.served(stand_ins, "toy") as address:
         yield address
 
 
-@pytest.fixture(scope="module")
-def client(address):
-    with Client(address, model="toy", best=BEST) as client:
+@pytest.fixture(scope="module", params=KINDS, ids=NAMES)
+def client(address, request):
+    with request.param(address, model="toy", best=BEST) as client:
         yield client
 
 
@@ -117,6 +106,7 @@ def test_status_tells_versions(client):
         ({"num_samples": 0, "keep": 0}, "num_samples=0, keep=0"),
         ({"seed": 1 << 63}, r"`seed` must be an integer in \[-2\*\*63"),
         ({"prompts": []}, "prompts must hold at least one"),
+        ({"top_k": 1 << 31}, "top_k must be an integer of 32 bits.*2147483648"),
     ],
 )
 def test_mistakes_are_found_before_asking(client, options, words):
@@ -144,145 +134,40 @@ def test_pictures_that_are_none_are_refused(client):
         client.encode([])
     with pytest.raises(ValueError, match=r"shape \(batch, length\).*float64"):
         client.decode(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"equally many.*: 1 and 2"):
+        client.score(np.zeros((1, 5, 5, 3), np.uint8), ["a", "b"])
 
 
 def test_the_servers_words_are_in_the_error(client):
     words = r"^guidance_scale must lie in \[0, 30\]. Received: \[31.5\]$"
     with pytest.raises(ValueError, match=words):
         client.generate(["a"], guidance_scale=31.5)
-    with pytest.raises(ValueError, match='Serving signature key "upscale" not found'):
-        client.predict("upscale", {})
 
 
-def test_unknown_model_and_version_are_named(address):
-    with pytest.raises(ValueError, match=r"Latest\(nope\).*no such model"):
-        Client(address, model="nope").generate(["a"])
-    with pytest.raises(ValueError, match=r"Specific\(toy, 9\)"):
-        Client(address, model="toy", version=9).generate(["a"])
+def test_what_the_model_lacks_is_said_with_what_it_has(client):
+    assert client.signatures() == sorted([*SIGNATURES, "serving_default"])
+    has = f"no signature upscale; it has {', '.join(client.signatures())}. It was "
+    with pytest.raises(ValueError, match=has + "exported without an upsampler"):
+        client.upscale(np.zeros((1, 5, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"no signature score.*without a CoCa"):
+        client.score(np.zeros((1, 5, 5, 3), np.uint8), ["a"])
+    with pytest.raises(ValueError, match=r"no signature foo; it has .*default\.$"):
+        client.predict("foo", {})
 
 
-def test_server_gone_says_how_to_start_one(folder):
-    with Server(folder / "toy", port=0) as server:
-        client = Client(server.address, model="toy", retries=2)
-        client.generate(["a"])
-    begin = time.monotonic()
-    with pytest.raises(ConnectionError, match="keras-parti serve DIR") as error:
-        client.generate(["a"])
-    assert server.address in str(error.value)
-    assert time.monotonic() - begin < 5
-    with pytest.raises(ConnectionError, match="keras-parti serve DIR"):
-        client.status()
+def test_pictures_go_in_requests_of_bounded_size():
+    small = [{"image_bytes": b"x"}] * (2 * ROWS_PER_REQUEST + 3)
+    assert [len(c) for c in chunks(small)] == [ROWS_PER_REQUEST, ROWS_PER_REQUEST, 3]
+    large = [{"image_bytes": bytes(BYTES_PER_REQUEST // 3)}] * 7
+    assert [len(c) for c in chunks(large)] == [3, 3, 1]
+    # One that is larger alone is for the server to refuse.
+    assert [
+        len(c) for c in chunks([{"image_bytes": bytes(BYTES_PER_REQUEST + 1)}])
+    ] == [1]
 
 
-def test_server_that_comes_back_is_found_again(folder):
-    with Server(folder / "toy", port=0) as server:
-        client = Client(server.address, model="toy", retries=9)
-        before = client.generate(["a"], seed=3)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(client.generate, ["a"], seed=3)
-        time.sleep(0.5)
-        with Server(folder / "toy", port=server.port):
-            after = answer.result()
-    np.testing.assert_array_equal(before["ids"], after["ids"])
-
-
-def test_a_port_without_the_protocol_does_not_hang():
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        address = f"127.0.0.1:{deaf.getsockname()[1]}"
-        with pytest.raises(OSError, match=address):
-            Client(address, timeout=1.0).generate(["a"])
-
-
-class Moody(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Fails with the given statuses, one a request, and then answers."""
-
-    def __init__(self, failures):
-        self.failures = list(failures)
-        self.requests = []
-
-    def Predict(self, request, context):
-        self.requests.append(request)
-        if self.failures:
-            context.abort(*self.failures.pop(0))
-        return predict_pb2.PredictResponse()
-
-
-@pytest.fixture
-def moody():
-    servicer = Moody([])
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        servicer, server
-    )
-    servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    yield servicer
-    server.stop(None)
-
-
-BUSY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
-AWAY = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
-
-
-def test_busy_and_away_are_asked_again(moody):
-    moody.failures = [BUSY, AWAY, BUSY]
-    assert Client(moody.address, retries=3).predict("generate", {}) == {}
-    assert len(moody.requests) == 4
-
-
-def test_repetitions_end(moody):
-    moody.failures = [BUSY] * 9
-    with pytest.raises(ConnectionError, match="too busy: Server Threadpool Exhausted"):
-        Client(moody.address, retries=2).predict("generate", {})
-    assert len(moody.requests) == 3
-    begin = time.monotonic()
-    with pytest.raises(ConnectionError, match="too busy"):
-        Client(moody.address, retries=99, timeout=0.5).predict("generate", {})
-    assert time.monotonic() - begin < 2
-
-
-@pytest.mark.parametrize(
-    ("failure", "kind", "words"),
-    [
-        ((grpc.StatusCode.INVALID_ARGUMENT, "no"), ValueError, "^no$"),
-        ((grpc.StatusCode.RESOURCE_EXHAUSTED, "too large"), ValueError, "too large"),
-        ((grpc.StatusCode.INTERNAL, "boom"), OSError, "failed: INTERNAL: boom"),
-        ((grpc.StatusCode.UNIMPLEMENTED, "eh"), OSError, "UNIMPLEMENTED: eh"),
-        ((grpc.StatusCode.DEADLINE_EXCEEDED, "late"), TimeoutError, "longer timeout"),
-    ],
-)
-def test_other_failures_are_not_asked_again(moody, failure, kind, words):
-    moody.failures = [failure]
-    with pytest.raises(kind, match=words):
-        Client(moody.address).predict("generate", {})
-    assert len(moody.requests) == 1
-
-
-def test_full_columns_are_sent(moody):
-    """Columns of unequal length cannot be joined by a server that batches."""
-    with pytest.raises(KeyError):
-        Client(moody.address).generate(["a", "b"], num_samples=3)
-    (request,) = moody.requests
-    rows = {k: [d.size for d in v.tensor_shape.dim] for k, v in request.inputs.items()}
-    options = ("guidance_scale", "temperature", "top_k", "top_p")
-    assert rows == {name: [6] for name in ("prompt", "seed", *options)}
-
-
-def test_large_replies_pass():
-    reply = predict_pb2.PredictResponse()
-    reply.outputs["x"].dtype = 7
-    reply.outputs["x"].tensor_shape.dim.add(size=1)
-    reply.outputs["x"].string_val.append(b"x" * 9_000_000)
-    servicer = Moody([])
-    servicer.Predict = lambda request, context: reply
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        servicer, server
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    outputs = Client(f"127.0.0.1:{port}").predict("generate", {})
-    assert len(outputs["x"][0]) == 9_000_000
-    server.stop(None)
+def test_both_kinds_offer_the_same():
+    offered = [name for name in dir(Client) if not name.startswith("_")]
+    assert offered == [name for name in dir(AsyncClient) if not name.startswith("_")]
+    for name in offered:
+        assert getattr(AsyncClient, name).__doc__ == getattr(Client, name).__doc__

@@ -12,7 +12,8 @@ from tqdm import tqdm
 import keras_parti
 from keras_parti import sampling
 from keras_parti.evaluation.gallery import grid
-from keras_parti.serving.client import ROWS_PER_REQUEST, Client
+from keras_parti.serving.client import Client
+from keras_parti.serving.rows import ROWS_PER_REQUEST
 from keras_parti.serving.server import Server
 
 # One thing in three styles and another colour; then other things, of which the last
