@@ -9,6 +9,8 @@ _HOMES = {
     "ImageFeatures": "features",
     "PixelFeatures": "features",
     "Pictures": "pictures",
+    "draw_accepted": "acceptance",
+    "evaluate_linear_probe": "linear_probe",
     "evaluate_reconstruction": "reconstruction",
     "evaluate_retrieval": "retrieval",
     "grid": "gallery",
