@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from keras_parti import __version__, presets
+from keras_parti import __version__
 from keras_parti.cli.options import (
     DATA,
     Parser,
     add_command,
-    add_preset,
-    add_run,
     add_sampling,
     add_tokenizer,
     add_vocab,
@@ -21,6 +19,7 @@ from keras_parti.cli.options import (
     picture_file,
     required,
 )
+from keras_parti.cli.training_parser import add_train
 
 DESCRIPTION = """\
 Pictures from prompts, by autoregressive text-to-image: a ViT-VQGAN turns pictures into
@@ -62,7 +61,7 @@ def build_parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_generate(commands)
-    _add_train(commands)
+    add_train(commands)
     _add_encode(commands)
     _add_export(commands)
     _add_serve(commands)
@@ -134,106 +133,6 @@ def _add_generate(commands):
     add_sampling(command)
     option(command, "--seed", "N", "seed of the first picture", integer(), 0)
     required(command, "--out", "FILE.png", "the grid to write", picture_file)
-
-
-def _add_train(commands):
-    train = commands.add_parser(
-        "train",
-        help="train a vocabulary, a tokenizer or a Parti",
-        description="Trains one part of a model. A run lives in its workdir: "
-        "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
-        "same command goes on where a run was interrupted.",
-    )
-    parts = train.add_subparsers(required=True, metavar="PART")
-
-    command = add_command(
-        parts,
-        "vocab",
-        "train:vocab",
-        "the SentencePiece vocabulary of the captions",
-        "Trains SentencePiece on the captions and synonyms of the train split and "
-        "writes DIR/vocabulary.model.",
-        "keras-parti train vocab --data emoji_captions/small --workdir runs/vocab",
-    )
-    required(command, "--data", "NAME", DATA)
-    required(command, "--workdir", "DIR", "where to write", Path)
-    option(command, "--size", "N", "ids at most, 260 or more", integer(260), 2000)
-
-    command = add_command(
-        parts,
-        "tokenizer",
-        "train:tokenizer",
-        "a ViT-VQGAN, on pictures",
-        "Trains a ViT-VQGAN on the train split; after each epoch measures PSNR and "
-        "codebook usage on the validation split.",
-        "keras-parti train tokenizer --data emoji_captions/small "
-        "--preset vit_vqgan_emoji --workdir runs/tokenizer",
-    )
-    required(command, "--data", "NAME", DATA)
-    add_preset(command, presets.VIT_VQGAN)
-    add_run(command, steps=2000, batch_size=16, learning_rate=1e-3, warmup_steps=100)
-    option(
-        command,
-        "--patchwise-steps",
-        "N",
-        "batches before these, of a cheap autoencoder of patches to start from",
-        integer(0),
-        0,
-    )
-    option(command, "--l2-weight", "W", "weight of the ℓ2 loss", number(0), 1.0)
-    option(
-        command,
-        "--laplace-weight",
-        "W",
-        "weight of the logit-Laplace loss",
-        number(0),
-        0.1,
-    )
-    option(
-        command,
-        "--log-scale-floor",
-        "F",
-        "least ln b of the logit-Laplace loss",
-        number(),
-        -2.0,
-    )
-    command.add_argument(
-        "--no-revive-codes",
-        action="store_true",
-        help="leave the codebook as initialised and unused codes where they are, as "
-        "the paper does",
-    )
-
-    command = add_command(
-        parts,
-        "parti",
-        "train:parti",
-        "a Parti, on tokens and captions",
-        "Trains a Parti on a token cache of `keras-parti encode`. The cache decides "
-        "the number of codes and of ids a picture, whatever the preset says.",
-        "keras-parti train parti --data runs/tokens --vocab "
-        "runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/parti",
-    )
-    required(
-        command, "--data", "DIR", "a token cache, from `keras-parti encode`", folder
-    )
-    add_vocab(command)
-    option(
-        command,
-        "--tokenizer",
-        "DIR",
-        "check that the cache is of this tokenizer",
-        folder,
-    )
-    option(
-        command,
-        "--initial",
-        "DIR",
-        "start from the weights of this Parti, to finetune it",
-        folder,
-    )
-    add_preset(command, presets.PARTI)
-    add_run(command, steps=3000, batch_size=32, learning_rate=1e-3, warmup_steps=200)
 
 
 def _add_encode(commands):
