@@ -107,7 +107,7 @@ def test_an_unknown_config_lists_those_there_are():
 def test_a_folder_that_is_no_prepared_set_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no prepared picture set"):
         data.load(tmp_path, "train")
-    with pytest.raises(FileNotFoundError, match="no prepared picture set"):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*gone"):
         data.load(str(tmp_path / "gone"), "train")
 
 

@@ -9,11 +9,15 @@ from keras_parti import lazy
 
 _HOMES = {
     "EmojiCaptions": "emoji_captions",
+    "PictureFolder": "folder",
+    "StoredSplit": "datasets",
+    "augment": "augmentation",
     "HandwrittenDigits": "digits",
     "load": "datasets",
     "load_npz": "arrays",
     "read_token_arrays": "token_cache",
     "read_token_cache": "token_cache",
+    "splits": "datasets",
     "to_npz": "arrays",
     "write_token_cache": "token_cache",
 }

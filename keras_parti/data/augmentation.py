@@ -72,7 +72,7 @@ def transformer_crop(image, size, seed):
 CROPS = {"tokenizer": tokenizer_crop, "transformer": transformer_crop}
 
 
-def augment(dataset, kind, size, seed):
+def augment(dataset, kind, size, seed, first=0):
     """Crops the `image` of every example of a dataset, each with a seed of its own.
 
     The seed of an example is `seed` and its place in the dataset: skipping examples,
@@ -84,6 +84,7 @@ def augment(dataset, kind, size, seed):
         kind: a key of `CROPS`: "tokenizer" for listing 1, "transformer" for listing 2.
         size: int. Side of the results in pixels.
         seed: int.
+        first: int. The place of the first example, where the dataset is a part of one.
 
     Returns:
         The dataset with `image` float32 `(size, size, 3)`.
@@ -98,7 +99,7 @@ def augment(dataset, kind, size, seed):
         own = tf.stack([tf.constant(seed, tf.int64), place])
         return {**example, "image": CROPS[kind](example["image"], size, own)}
 
-    return dataset.enumerate().map(crop, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.enumerate(first).map(crop, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _split(seed, number):

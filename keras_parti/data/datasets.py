@@ -1,4 +1,4 @@
-"""Opens a captioned picture set as a `tf.data.Dataset`, preparing it on first use."""
+"""Opens a picture set as a `tf.data.Dataset`, preparing it on first use."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,17 @@ from pathlib import Path
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_parti.data import emoji_captions
+from keras_parti.data import augmentation
+from keras_parti.data.folder import PictureFolder
 
 FEATURES = ("image", "captions", "synonyms", "name", "style", "tone", "category", "key")
+OWN_SETS = (
+    "emoji_captions/small",
+    "emoji_captions/full",
+    "handwritten_digits",
+    "photographs/crops",
+    "photographs/whole",
+)
 
 
 def load(
@@ -18,86 +26,134 @@ def load(
     shuffle_seed=None,
     repeat=False,
     image_size=None,
+    augment=None,
 ):
-    """Opens a split of a captioned picture set.
+    """Opens a split of a picture set.
 
     Args:
         name_or_dir: a name such as "emoji_captions/small", prepared on first use under
-            the data folder of TFDS (`TFDS_DATA_DIR`, else ~/tensorflow_datasets), or
-            the folder of a prepared set.
+            the data folder of TFDS (`TFDS_DATA_DIR`, else ~/tensorflow_datasets); the
+            folder of a prepared set; or a folder of pictures, see `PictureFolder`,
+            whose unreadable files are left out and named in a warning.
         split: a split, or a part of one, such as "train[:100]".
         batch_size: examples a batch; None for single examples.
         shuffle_seed: None keeps the stored order; the same number gives the same order,
             another one in every pass.
         repeat: whether to start over for ever.
-        image_size: side in pixels to resize pictures to; None keeps theirs.
+        image_size: side in pixels to resize pictures to, of those that are not square
+            the square in their middle; None keeps theirs.
+        augment: None, or a kind of random crop in place of that, "tokenizer" or
+            "transformer" (`keras_parti.data.augmentation`), seeded by `shuffle_seed`.
 
     Returns:
         A dataset of dicts: `image` float32 `(height, width, 3)` in [0, 1], and those of
         `captions`, `synonyms` (strings, ragged in batches), `name`, `style`, `tone`,
-        `category`, `key` (strings) that the set has.
+        `category`, `key` (strings) that the set has. The `label` of sets of others
+        becomes the name of its class, as `category`.
 
     Raises:
-        ValueError: an unknown name or split, or a set without pictures.
-        FileNotFoundError: the folder holds no prepared set.
+        ValueError: an unknown name or split, a set without pictures, a folder of which
+            no picture can be read, or `augment` without `image_size`.
+        FileNotFoundError: no such folder, or one without pictures.
     """
-    builder = open_builder(name_or_dir)
-    splits = list(builder.info.splits)
-    if re.split(r"[\[+]", split)[0] not in splits:
-        raise ValueError(
-            f"`split` must be one of {splits} for {name_or_dir}. Received: {split!r}"
-        )
-    picture = dict(builder.info.features.items()).get("image")
-    if not isinstance(picture, tfds.features.Image):
-        raise ValueError(
-            f"{name_or_dir} has no feature `image`, only {list(builder.info.features)}."
-        )
-    dataset = builder.as_dataset(
-        split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
-    )
-    if shuffle_seed is not None:
-        # Pictures are still PNG here, so that shuffling whole sets takes little memory.
-        dataset = dataset.shuffle(
-            max(1, builder.info.splits[split].num_examples), seed=shuffle_seed
-        )
-    if repeat:
-        dataset = dataset.repeat()
-
-    def decode(example):
-        image = tf.cast(picture.decode_example(example["image"]), tf.float32) / 255.0
-        if image_size is not None and image.shape[:2] != (image_size, image_size):
-            image = tf.image.resize(image, (image_size, image_size), antialias=True)
-            image.set_shape((image_size, image_size, 3))
-        kept = {key: example[key] for key in FEATURES if key in example}
-        return {**kept, "image": image}
-
-    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    if augment is not None and image_size is None:
+        raise ValueError(f"`augment` needs `image_size`. Received: augment={augment!r}")
+    dataset = _read(name_or_dir, split, shuffle_seed, repeat, image_size, augment)
+    dataset = _sized(dataset, image_size, augment, shuffle_seed or 0)
     if batch_size is not None:
         dataset = dataset.ragged_batch(batch_size)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def open_builder(name_or_dir):
-    """The TFDS builder of a name or folder, its data prepared.
+def splits(name_or_dir):
+    """Returns a dict of the splits of a picture set to their numbers of pictures.
+
+    Those of a folder of pictures may hold some that cannot be read.
+
+    Args:
+        name_or_dir: as `load` takes it.
 
     Raises:
         ValueError: an unknown name.
-        FileNotFoundError: the folder holds no prepared set.
+        FileNotFoundError: no such folder, or one without pictures.
     """
+    source = open_set(name_or_dir)
+    if isinstance(source, PictureFolder):
+        return {name: len(paths) for name, paths in source.splits.items()}
+    return {name: split.num_examples for name, split in source.info.splits.items()}
+
+
+class StoredSplit:
+    """A split as a sequence whose parts can be read without those before them.
+
+    `len(split)`, and `split[start:stop]`, a dataset of the single examples of `load`.
+
+    Args:
+        name_or_dir: as `load` takes it.
+        split: name of a split.
+        image_size: as for `load`.
+        augment: as for `load`.
+        passes: int. How often the sequence goes through the split, with other crops
+            each time.
+
+    Attributes:
+        skipped: dict of name to reason, of the pictures that could not be read so far.
+    """
+
+    def __init__(self, name_or_dir, split, image_size, augment=None, passes=1):
+        self._source = open_set(name_or_dir)
+        self._arguments = (split, image_size, augment)
+        self._count = splits(name_or_dir)[split]
+        self._passes = passes
+        self.skipped = getattr(self._source, "skipped", {})
+
+    def __len__(self):
+        return self._count * self._passes
+
+    def __getitem__(self, part):
+        split, image_size, augment = self._arguments
+        start, stop, _ = part.indices(len(self))
+        if stop <= start:
+            raise ValueError(f"A part must have examples. Received: {part}")
+        found = None
+        while start < stop:
+            done, first = divmod(start, self._count)
+            last = min(self._count, stop - done * self._count)
+            dataset = _read(
+                self._source,
+                f"{split}[{first}:{last}]",
+                image_size=image_size,
+                augment=augment,
+                report=False,
+            )
+            dataset = _sized(dataset, image_size, augment, seed=0, first=start)
+            found = dataset if found is None else found.concatenate(dataset)
+            start += last - first
+        return found.prefetch(tf.data.AUTOTUNE)
+
+
+def open_set(name_or_dir):
+    """The TFDS builder of a name or folder, its data prepared, or a `PictureFolder`.
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: no such folder, or one without pictures.
+    """
+    if isinstance(name_or_dir, PictureFolder | tfds.core.DatasetBuilder):
+        return name_or_dir
     text = str(name_or_dir)
     if isinstance(name_or_dir, Path) or Path(text).is_dir() or text[:1] in "./~":
-        return _open_folder(Path(text).expanduser())
+        path = Path(text).expanduser()
+        if (path / "dataset_info.json").is_file():
+            return tfds.builder_from_directory(path)
+        return PictureFolder(path)
     try:
         builder = tfds.builder(text)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        known = [
-            f"{emoji_captions.EmojiCaptions.name}/{config}"
-            for config in emoji_captions.EmojiCaptions.builder_configs
-        ]
         raise ValueError(
-            f"There is no picture set {text!r}. Known here: {known}; any name of "
-            "TensorFlow Datasets or the folder of a prepared set will do as well. "
-            f"({str(error).splitlines()[0]})"
+            f"There is no picture set {text!r}. Known here: {', '.join(OWN_SETS)}; any "
+            "name of TensorFlow Datasets, the folder of a prepared set or a folder of "
+            f"pictures will do as well. ({str(error).splitlines()[0]})"
         ) from error
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -105,10 +161,108 @@ def open_builder(name_or_dir):
     return builder
 
 
-def _open_folder(path):
-    if not (path / "dataset_info.json").is_file():
-        raise FileNotFoundError(
-            f"{path} is no prepared picture set: it must hold `dataset_info.json` and "
-            "`features.json`, as TensorFlow Datasets writes them."
+def _read(
+    name_or_dir,
+    split,
+    shuffle_seed=None,
+    repeat=False,
+    image_size=None,
+    augment=None,
+    report=True,
+):
+    """Single examples with float pictures of any size."""
+    source = open_set(name_or_dir)
+    known = source.splits if isinstance(source, PictureFolder) else source.info.splits
+    if any(part not in known for part in re.findall(r"(?:^|\+)\s*(\w+)", split)):
+        raise ValueError(
+            f"`split` must be one of {list(known)} for {name_or_dir}. "
+            f"Received: {split!r}"
         )
-    return tfds.builder_from_directory(path)
+    if isinstance(source, PictureFolder):
+        # Twice the side that it will be resized to or more: 12/8 of `image_size` where
+        # crops are random.
+        shortest = image_size and 2 * image_size * (2 if augment else 1)
+        paths = _part(source.splits, split)
+        dataset = source.read(paths, shuffle_seed, repeat, shortest, report)
+        return dataset.map(lambda e: {**e, "image": _floats(e["image"])})
+    picture = dict(source.info.features.items()).get("image")
+    if not isinstance(picture, tfds.features.Image):
+        raise ValueError(
+            f"{name_or_dir} has no feature `image`, only {list(source.info.features)}."
+        )
+    dataset = source.as_dataset(
+        split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+    )
+    if shuffle_seed is not None:
+        # Pictures are still PNG here, so that shuffling whole sets takes little memory.
+        dataset = dataset.shuffle(
+            max(1, source.info.splits[split].num_examples), seed=shuffle_seed
+        )
+    if repeat:
+        dataset = dataset.repeat()
+
+    def decode(example):
+        image = _floats(picture.decode_example(example["image"]))
+        return {**_texts(example, source.info.features), "image": image}
+
+    return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _part(members, split):
+    """The members of a part of a split, in the notation of TFDS."""
+    infos = {
+        name: tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[len(paths)],
+            num_bytes=0,
+            filename_template=None,
+        )
+        for name, paths in members.items()
+    }
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    return [path for p in parts for path in members[p.splitname][p.from_ : p.to]]
+
+
+def _texts(example, features):
+    """The text features of an example under our names."""
+    texts = {key: example[key] for key in FEATURES[1:] if key in example}
+    if isinstance(texts.get("captions"), dict):  # as in coco_captions
+        texts["captions"] = texts["captions"]["text"]
+    label = dict(features.items()).get("label")
+    if "category" not in texts and isinstance(label, tfds.features.ClassLabel):
+        texts["category"] = tf.constant(label.names)[example["label"]]
+    return texts
+
+
+def _floats(image):
+    """RGB in [0, 1] from 8 bits, grey or with alpha, which is laid over white."""
+    floats = tf.cast(image, tf.float32) / 255.0
+    if image.shape[-1] == 4:
+        floats = floats[..., :3] * floats[..., 3:] + 1.0 - floats[..., 3:]
+    return tf.image.grayscale_to_rgb(floats) if image.shape[-1] == 1 else floats
+
+
+def _sized(dataset, image_size, augment, seed, first=0):
+    if augment is not None:
+        return augmentation.augment(dataset, augment, image_size, seed, first)
+    if image_size is None:
+        return dataset
+
+    def resize(example):
+        image = example["image"]
+        if image.shape[:2] != (image_size, image_size):
+            if image.shape[0] is None or image.shape[0] != image.shape[1]:
+                image = _middle(image)
+            image = tf.image.resize(image, (image_size, image_size), antialias=True)
+            image.set_shape((image_size, image_size, 3))
+        return {**example, "image": image}
+
+    return dataset.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _middle(image):
+    """The square in the middle of a picture."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    shorter = tf.minimum(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    return image[top : top + shorter, left : left + shorter]

@@ -114,11 +114,10 @@ def load_splits(name_or_dir):
     Returns:
         A dict of split name to `Pictures`.
     """
-    from keras_parti.data.datasets import open_builder  # needs TensorFlow
+    from keras_parti.data.datasets import splits  # needs TensorFlow
 
-    splits = open_builder(name_or_dir).info.splits
     return {
         name: Pictures.load(name_or_dir, name)
-        for name, split in splits.items()
-        if split.num_examples
+        for name, count in splits(name_or_dir).items()
+        if count
     }

@@ -4,7 +4,6 @@ from tqdm import tqdm
 
 from keras_parti import data, sampling
 from keras_parti.data.arrays import plain_texts
-from keras_parti.data.datasets import open_builder
 from keras_parti.text import train_vocabulary
 
 
@@ -49,8 +48,8 @@ def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32
     config, fingerprint = tokenizer.config, tokenizer.fingerprint()
     run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
     counts = {}
-    for name, split in open_builder(name_or_dir).info.splits.items():
-        if split.num_examples:
+    for name, total in data.splits(name_or_dir).items():
+        if total:
             encoded = data.write_token_cache(
                 out_dir,
                 name,
@@ -62,5 +61,5 @@ def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32
                 format=format,
                 batch_size=batch_size,
             )
-            counts[name] = (encoded, split.num_examples - encoded)
+            counts[name] = (encoded, total - encoded)
     return counts
