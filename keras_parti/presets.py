@@ -39,7 +39,7 @@ _PARTI_TABLE = "Parti, arXiv:2206.10789, table 1"
 VIT_VQGAN = {
     #                                   params       source                                     config
     "vit_vqgan_tiny":        Preset(     10_568, "this library, for tests",                  {"image_size": 12, "patch_size": 4, "num_codes": 23, "code_dim": 5, **_towers((1, 16, 2, 24), (2, 16, 2, 24))}),
-    "vit_vqgan_digits":      Preset(    259_896, "this library, for 28×28 pictures",         {"image_size": 28, "patch_size": 4, "num_codes": 256, "code_dim": 8, "output": "rgb", **_towers((2, 64, 4, 256), (2, 64, 4, 256))}),
+    "vit_vqgan_digits":      Preset(    258_232, "this library, for 24×24 pictures",         {"image_size": 24, "patch_size": 4, "num_codes": 256, "code_dim": 8, "output": "rgb", **_towers((2, 64, 4, 256), (2, 64, 4, 256))}),
     "vit_vqgan_emoji":       Preset(  1_440_312, "this library, for 64×64 pictures",         {"image_size": 64, "patch_size": 4, "num_codes": 2048, "code_dim": 8, "output": "rgb", **_towers((2, 128, 4, 512), (4, 128, 4, 512))}),
     "vit_vqgan_small":       Preset( 54_820_256, f"{_VIT_VQGAN_TABLE}, small + small",       _towers(_SMALL, _SMALL)),
     "vit_vqgan_base":        Preset(178_123_680, f"{_VIT_VQGAN_TABLE}, base + base",         _towers(_BASE, _BASE)),
@@ -61,7 +61,7 @@ PARTI = {
 VIM = {
     #                          params            source                                      config
     "vim_tiny":       Preset(        6_863, "this library, for tests",                   {"layers": 3, "dim": 16, "heads": 2, "mlp_dim": 24, "num_codes": 23, "num_tokens": 9, "num_classes": 5}),
-    "vim_digits":     Preset(    1_654_144, "this library, for 28×28 pictures",          {"layers": 8, "dim": 128, "heads": 4, "mlp_dim": 512, "num_codes": 256, "num_tokens": 49}),
+    "vim_digits":     Preset(    1_653_888, "this library, for 24×24 pictures",          {"layers": 8, "dim": 128, "heads": 4, "mlp_dim": 512, "num_codes": 256, "num_tokens": 36}),
     "vim_emoji":      Preset(    5_798_144, "this library, for 64×64 pictures",          {"layers": 6, "dim": 256, "heads": 4, "mlp_dim": 1024, "num_codes": 2048, "num_tokens": 256}),
     "vim_base":       Preset(  705_233_408, f"{_VIT_VQGAN_TABLE}, VIM base",             {"layers": 24, "dim": 1536, "heads": 16, "mlp_dim": 6144}),
     "vim_large":      Preset(1_846_597_632, f"{_VIT_VQGAN_TABLE}, VIM large",            {"layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
