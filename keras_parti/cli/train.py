@@ -8,12 +8,13 @@ import keras
 
 from keras_parti import sampling
 from keras_parti.data.token_cache import read_manifest
-from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.models import VIM, Parti, TextToImage, ViTVQGAN
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.tokenizer import train_tokenizer
+from keras_parti.training.vim import read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
 
@@ -63,12 +64,9 @@ def parti(args):
         "num_tokens": manifest["num_tokens"],
         "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
     }
-    for name, value in fitted.items():
-        preset = getattr(config, name)
-        if value != preset:
-            print(f"{name} is {value}, not {preset} as in {args.preset}, to fit.")
+    config = _fit_config(config, fitted, args.preset)
     _begin(args)
-    model = Parti(dataclasses.replace(config, **fitted))
+    model = Parti(config)
     if args.initial:
         # Read before a checkpoint of this run, if there is one, takes their place.
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
@@ -76,6 +74,26 @@ def parti(args):
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
         f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
+    )
+
+
+def vim(args):
+    """Trains a VIM, or goes on with it."""
+    manifest = read_manifest(args.data)
+    classes = read_classes(args.data, args.label) if args.label else None
+    fitted = {
+        "num_codes": manifest["num_codes"],
+        "num_tokens": manifest["num_tokens"],
+        "num_classes": len(classes) if classes else None,
+        "class_dropout_rate": args.class_dropout_rate,
+    }
+    config = _fit_config(VIM.preset_config(args.preset), fitted, args.preset)
+    _begin(args)
+    model = VIM(config)
+    train_vim(model, args.data, args.workdir, args.label, **_run_options(args))
+    print(
+        f"The VIM is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
+        f"--vim {args.workdir} --out saved_models/mine"
     )
 
 
@@ -104,6 +122,15 @@ def export(args):
     )
     size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
     print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")
+
+
+def _fit_config(config, fitted, preset):
+    """Returns a preset's config with the fields that the cache decides, and says so."""
+    for name, value in fitted.items():
+        before = getattr(config, name)
+        if value != before:
+            print(f"{name} is {value}, not {before} as in {preset}, to fit.")
+    return dataclasses.replace(config, **fitted)
 
 
 def _run_options(args):

@@ -21,7 +21,7 @@ def add_train(commands):
     """Adds `train` and its parts."""
     train = commands.add_parser(
         "train",
-        help="train a vocabulary, a tokenizer or a Parti",
+        help="train a vocabulary, a tokenizer, a VIM or a Parti",
         description="Trains one part of a model. A run lives in its workdir: "
         "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
         "same command goes on where a run was interrupted.",
@@ -85,6 +85,36 @@ def add_train(commands):
         help="leave the codebook as initialised and unused codes where they are, as "
         "the paper does",
     )
+
+    command = add_command(
+        parts,
+        "vim",
+        "train:vim",
+        "a VIM, on tokens and where wanted their classes",
+        "Trains a VIM on a token cache of `keras-parti encode`. The cache decides the "
+        "number of codes, of ids a picture and of classes, whatever the preset says.",
+        "keras-parti train vim --data runs/tokens --preset vim_emoji --label style "
+        "--workdir runs/vim",
+    )
+    required(
+        command, "--data", "DIR", "a token cache, from `keras-parti encode`", folder
+    )
+    add_preset(command, presets.VIM)
+    command.add_argument(
+        "--label",
+        choices=["name", "style", "tone", "category"],
+        help="what tells a picture's class; left out, pictures have none",
+    )
+    option(
+        command,
+        "--class-dropout-rate",
+        "R",
+        "share of pictures whose class is hidden, so that classes can be guided; the "
+        "paper hides none",
+        number(0, 0.99),
+        0.0,
+    )
+    add_run(command, steps=3000, batch_size=32, learning_rate=4.5e-4, warmup_steps=100)
 
     command = add_command(
         parts,
