@@ -9,6 +9,7 @@ from keras_parti import lazy
 
 _HOMES = {
     "EmojiCaptions": "emoji_captions",
+    "Photographs": "photographs",
     "PictureFolder": "folder",
     "StoredSplit": "datasets",
     "augment": "augmentation",
@@ -29,3 +30,4 @@ __getattr__, __dir__ = lazy.attach(__name__, _HOMES)
 if all(map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets"))):
     importlib.import_module(f"{__name__}.emoji_captions")
     importlib.import_module(f"{__name__}.digits")
+    importlib.import_module(f"{__name__}.photographs")
