@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +168,126 @@ def test_bad_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must have examples"):
         write(tmp_path, examples=[])
     assert not list(tmp_path.iterdir())
+
+
+# --- several processes ----------------------------------------------------------------
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import test_token_cache as own
+
+def encode(images):
+    time.sleep({pause})
+    return own.ids_of(images)
+
+print(own.write({folder!r}, encode, shards=6, batch_size=1))
+"""
+
+
+def writer(folder, pause):
+    script = SLOW.format(
+        tests=str(Path(__file__).parent), folder=str(folder), pause=pause
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
+
+
+def shards_of(folder):
+    path = folder / token_cache.MANIFEST
+    return json.loads(path.read_text())["splits"]["train"]["shards"]
+
+
+def test_a_killed_process_costs_no_more_than_its_shard(tmp_path):
+    process = writer(tmp_path, pause=0.1)
+    try:
+        while not (tmp_path / token_cache.MANIFEST).exists() or (
+            len(shards_of(tmp_path)) < 2
+        ):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    done = shards_of(tmp_path)
+    assert len(done) < 6
+    made = {name: (tmp_path / name).stat().st_mtime_ns for name in done}
+    with pytest.raises(ValueError, match="unfinished"):
+        token_cache.read_token_cache(tmp_path, "train")
+    kept = sum(line["examples"] for line in done.values())
+    assert write(tmp_path, shards=6) == COUNT - kept
+    assert made == {name: (tmp_path / name).stat().st_mtime_ns for name in done}
+    found = token_cache.read_token_cache(tmp_path, "train").as_numpy_iterator()
+    assert [each["name"].decode() for each in found] == [e["name"] for e in EXAMPLES]
+
+
+def test_processes_share_the_shards_of_a_split(tmp_path):
+    processes = [writer(tmp_path, pause=0.15) for _ in range(2)]
+    counts = [int(process.communicate()[0]) for process in processes]
+    assert sum(counts) == COUNT
+    assert min(counts) > 0
+    found = token_cache.read_token_cache(tmp_path, "train").as_numpy_iterator()
+    assert [each["name"].decode() for each in found] == [e["name"] for e in EXAMPLES]
+
+
+# --- pictures that cannot be read -----------------------------------------------------
+
+
+class Gaps(list):
+    """Examples of which some cannot be read."""
+
+    def __init__(self, bad):
+        super().__init__(range(COUNT))
+        self.bad, self.skipped = bad, {}
+
+    def __getitem__(self, part):
+        numbers = list(range(COUNT))[part]
+        self.skipped |= {f"{i}.png": "truncated" for i in numbers if i in self.bad}
+        return [example(i) for i in numbers if i not in self.bad]
+
+
+@pytest.mark.parametrize("format", token_cache.FORMATS)
+def test_skipped_pictures_are_counted_and_named(tmp_path, format):
+    bad = {0, 1, 2, 3, 4, 5, 6, 11, 22}  # the whole first of three shards
+    assert write(tmp_path, examples=Gaps(bad), format=format) == COUNT - len(bad)
+    dataset = token_cache.read_token_cache(tmp_path, "train")
+    assert len(dataset) == COUNT - len(bad)
+    names = [each["name"].decode() for each in dataset.as_numpy_iterator()]
+    assert names == [f"thing {i}" for i in range(COUNT) if i not in bad]
+    manifest = token_cache.read_manifest(tmp_path)
+    skipped = token_cache.skipped_of(manifest, "train")
+    assert skipped == {f"{i}.png": "truncated" for i in bad}
+    assert write(tmp_path, examples=Gaps(bad), format=format) == 0
+
+
+def test_a_split_without_one_readable_picture_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="None of the 23 pictures of train"):
+        write(tmp_path, examples=Gaps(set(range(COUNT))))
+
+
+def test_only_the_parts_that_are_wanted_are_read(tmp_path):
+    class Noting(Gaps):
+        parts = []
+
+        def __getitem__(self, part):
+            self.parts.append((part.start, part.stop))
+            return super().__getitem__(part)
+
+    write(tmp_path)
+    (tmp_path / "train-00001-of-00003.tfrecord").unlink()
+    assert write(tmp_path, examples=Noting(set())) == 8
+    assert Noting.parts == [(7, 15)]
+
+
+def test_other_crops_are_encoded_anew(tmp_path):
+    write(tmp_path)
+    assert write(tmp_path, augment="transformer, seed 0") == COUNT
+    assert write(tmp_path, augment="transformer, seed 0") == 0
+
+
+def test_large_splits_have_more_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "SHARD_SIZE", 4)
+    write(tmp_path, shards=None)
+    assert len(shards_of(tmp_path)) == 6

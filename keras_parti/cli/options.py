@@ -17,7 +17,7 @@ SAMPLING = {
               "in [0, 1]"),
 }  # fmt: skip
 
-DATA = "a picture set: a TFDS name such as emoji_captions/small, or a prepared folder"
+DATA = "a picture set: a name such as emoji_captions/small, or a folder of pictures"
 
 
 class Parser(argparse.ArgumentParser):

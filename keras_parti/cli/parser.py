@@ -141,8 +141,9 @@ def _add_encode(commands):
         "encode",
         "train:encode",
         "turn a picture set into a token cache",
-        "Encodes the pictures of all splits and writes their ids and captions, for "
-        "`keras-parti train parti`. Finished shards are kept when run again.",
+        "Encodes the pictures of all splits and writes their ids, captions and labels, "
+        "for `keras-parti train parti` and `vim`. Finished shards are kept when run "
+        "again. Started several times, the processes share the work.",
         "keras-parti encode --tokenizer runs/tokenizer --data emoji_captions/small "
         "--out runs/tokens",
     )
@@ -156,6 +157,21 @@ def _add_encode(commands):
         help="npz can be read without TensorFlow (default tfrecord)",
     )
     option(command, "--batch-size", "N", "pictures encoded at a time", integer(1), 32)
+    option(
+        command,
+        "--shards",
+        "N",
+        "files a split (default one in 4,096 pictures, at least 4)",
+        integer(1),
+    )
+    option(
+        command,
+        "--augment",
+        "N",
+        "random crops of each picture of split train; 0 encodes it as it is",
+        integer(0),
+        0,
+    )
 
 
 def _add_export(commands):

@@ -7,6 +7,7 @@ import sys
 import keras
 
 from keras_parti import sampling
+from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import VIM, Parti, TextToImage, ViTVQGAN
 from keras_parti.models.base import WEIGHTS_FILE
@@ -100,9 +101,19 @@ def vim(args):
 def encode(args):
     """Writes the token cache of all splits."""
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    counts = encode_set(tokenizer, args.data, args.out, args.format, args.batch_size)
-    for split, (encoded, kept) in counts.items():
+    counts = encode_set(
+        tokenizer,
+        args.data,
+        args.out,
+        args.format,
+        args.batch_size,
+        args.shards,
+        args.augment,
+    )
+    for split, (encoded, kept, skipped) in counts.items():
         print(f"{split}: {encoded} pictures encoded, {kept} were there.")
+        if skipped:
+            print(f"{split}: skipped {summarize(skipped)}.")
     print(f"Wrote {args.out}, tokens of tokenizer {tokenizer.fingerprint()}.")
 
 

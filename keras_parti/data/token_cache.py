@@ -1,10 +1,12 @@
-"""Image tokens and captions on disk, so that Parti trains without its tokenizer.
+"""Image tokens and captions on disk, so that Parti and VIM train without a tokenizer.
 
 A cache is a folder: shards such as `train-00000-of-00004.tfrecord`, or one `train.npz`
 a split, and `manifest.json` with what made them. A shard gets its name when it is
 whole, and then its line in the manifest; writing again after a kill goes on from there.
+Several processes may write one cache: each takes the shards that no other works on.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -20,6 +22,10 @@ FORMAT_VERSION = 1
 FORMATS = ("tfrecord", "npz")
 MANIFEST = "manifest.json"
 
+# Pictures of a shard, by default: some minutes of a small tokenizer on two cores, and
+# all that a kill can cost.
+SHARD_SIZE = 4096
+
 
 def write_token_cache(
     out_dir,
@@ -30,38 +36,47 @@ def write_token_cache(
     num_codes,
     num_tokens,
     format="tfrecord",
-    shards=4,
+    shards=None,
     batch_size=32,
+    augment=None,
 ):
     """Encodes the pictures of a split and writes their ids and texts.
 
-    Shards that are there already, whole and of the same tokenizer, are kept. One
-    process at a time may write to a folder.
+    Shards that are there already, whole and of the same tokenizer, are kept. Called by
+    several processes at a time, on this machine or on others that share the folder,
+    each encodes a part; all return when the split is complete.
 
     Args:
         out_dir: folder of the cache; other splits may already be in it.
         split: name of the split, such as "train".
         dataset: single examples in a fixed order, as `keras_parti.data.load` gives
-            them; must know its length.
+            them: a `tf.data.Dataset` that knows its length, or a sequence. Of a
+            sequence, such as `keras_parti.data.StoredSplit`, `dataset[start:stop]` may
+            give fewer than asked for, where pictures could not be read; its
+            `skipped`, a dict of name to reason, tells which.
         encode: callable from float32 pictures `(b, height, width, 3)` in [0, 1] to
             integer ids `(b, num_tokens)`.
         fingerprint: str that identifies the tokenizer, as `ViTVQGAN.fingerprint()`.
         num_codes: size of the codebook; every id must be below it.
         num_tokens: ids a picture.
-        format: "tfrecord", or "npz" (one file, read without TensorFlow).
-        shards: number of TFRecord files.
+        format: "tfrecord", or "npz" (one file, held in memory while it is made, read
+            without TensorFlow).
+        shards: number of TFRecord files; None for one in `SHARD_SIZE` pictures, at
+            least 4.
         batch_size: pictures encoded at a time.
+        augment: str or None, noted: how pictures were changed before.
 
     Returns:
         The number of examples encoded by this call.
 
     Raises:
-        ValueError: bad arguments, ids of the wrong shape or range, or a folder that
-            holds the cache of another tokenizer or format.
+        ValueError: bad arguments, ids of the wrong shape or range, no picture that
+            could be read, or a folder that holds the cache of another tokenizer or
+            format.
     """
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: {format!r}")
-    if shards < 1 or batch_size < 1:
+    if (shards is not None and shards < 1) or batch_size < 1:
         raise ValueError(
             "`shards` and `batch_size` must be positive. "
             f"Received: shards={shards}, batch_size={batch_size}"
@@ -72,6 +87,8 @@ def write_token_cache(
         raise ValueError(f"`dataset` must know its length: {error}") from error
     if total < 1:
         raise ValueError(f"`dataset` must have examples. Received: length {total}")
+    if shards is None:
+        shards = max(4, -(-total // SHARD_SIZE))
     shards = 1 if format == "npz" else min(shards, total)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -82,36 +99,46 @@ def write_token_cache(
         "num_codes": int(num_codes),
         "num_tokens": int(num_tokens),
     }
-    manifest = _begin_manifest(out_dir, made_by)
-    plan = {"examples": total, "num_shards": shards, "shards": {}}
-    entry = manifest["splits"].setdefault(split, plan)
-    if (entry["examples"], entry["num_shards"]) != (total, shards):
-        # Cut differently: old shards would repeat or leave out examples.
-        entry = manifest["splits"][split] = plan
+    plan = {"examples": total, "num_shards": shards, "augment": augment}
+    _plan_split(out_dir, split, made_by, plan)
     bounds = [total * k // shards for k in range(shards + 1)]
     names = [_shard_name(split, k, shards, format) for k in range(shards)]
-    todo = [k for k in range(shards) if not _is_whole(out_dir, entry, names[k])]
-    encoded = 0
-    bar_total = sum(bounds[k + 1] - bounds[k] for k in todo)
-    with tqdm(total=bar_total, desc=f"tokens of {split}", disable=None) as bar:
-        examples, position = iter(dataset), 0
-        for k in todo:
-            own = itertools.islice(
-                examples, bounds[k] - position, bounds[k + 1] - position
-            )
-            position = bounds[k + 1]
-            ids, texts = _encode_all(
-                own, encode, num_codes, num_tokens, batch_size, bar
-            )
-            part = out_dir / f"part-{names[k]}"
-            _write_shard(part, ids, texts, format)
-            os.replace(part, out_dir / names[k])
-            entry["shards"][names[k]] = {
-                "examples": len(ids),
-                "sha256": _sha256(out_dir / names[k]),
-            }
-            _write_manifest(out_dir, manifest)
-            encoded += len(ids)
+    encoded, busy = 0, []
+    # Shards that others work on are looked at again in the end: should their process
+    # have been killed, they are made here.
+    rounds = itertools.chain(((k, False) for k in range(shards)), _drain(busy))
+    with (
+        open(out_dir / f".{split}.lock", "ab") as locks,
+        tqdm(total=total, desc=f"tokens of {split}", disable=None) as bar,
+    ):
+        for k, wait in rounds:
+            with _lock(locks, k, wait) as mine:
+                if not mine:
+                    busy.append(k)
+                    continue
+                if not _is_whole(out_dir, split, names[k]):
+                    known = set(getattr(dataset, "skipped", ()))
+                    batches = _encode_all(
+                        _part(dataset, bounds[k], bounds[k + 1]),
+                        encode,
+                        num_codes,
+                        num_tokens,
+                        batch_size,
+                        bar,
+                    )
+                    part = out_dir / f"part-{names[k]}"
+                    count = _write_shard(part, batches, num_tokens, format)
+                    os.replace(part, out_dir / names[k])
+                    line = {"examples": count, "sha256": _sha256(out_dir / names[k])}
+                    skipped = getattr(dataset, "skipped", {})
+                    if new := {k: v for k, v in skipped.items() if k not in known}:
+                        line["skipped"] = new
+                    _note_shard(out_dir, split, names[k], line)
+                    encoded += count
+                else:
+                    bar.update(bounds[k + 1] - bounds[k])
+    if not sum(examples_of(read_manifest(out_dir), split)):
+        raise ValueError(f"None of the {total} pictures of {split} could be read.")
     return encoded
 
 
@@ -137,7 +164,7 @@ def read_token_cache(cache_dir, split, tokenizer_fingerprint=None):
 
     manifest, paths = _open(cache_dir, split, tokenizer_fingerprint)
     num_tokens = manifest["num_tokens"]
-    total = manifest["splits"][split]["examples"]
+    total = sum(examples_of(manifest, split))
     if manifest["format"] == "npz":
         columns = arrays.unpack_texts(arrays.read_npz(paths[0]))
         tensors = {"ids": tf.constant(columns["ids"], tf.int32)}
@@ -204,6 +231,19 @@ def read_manifest(cache_dir):
     return manifest
 
 
+def examples_of(manifest, split):
+    """The numbers of examples in the shards of a split that are there."""
+    return [line["examples"] for line in manifest["splits"][split]["shards"].values()]
+
+
+def skipped_of(manifest, split):
+    """A dict of name to reason, of the pictures of a split that were not readable."""
+    lines = manifest["splits"][split]["shards"].values()
+    return {
+        name: why for line in lines for name, why in line.get("skipped", {}).items()
+    }
+
+
 def _open(cache_dir, split, tokenizer_fingerprint):
     manifest = read_manifest(cache_dir)
     if tokenizer_fingerprint not in (None, manifest["tokenizer"]):
@@ -233,17 +273,64 @@ def _open(cache_dir, split, tokenizer_fingerprint):
     return manifest, paths
 
 
-def _begin_manifest(out_dir, made_by):
-    if not (out_dir / MANIFEST).exists():
-        return {**made_by, "splits": {}}
-    manifest = read_manifest(out_dir)
-    found = {key: manifest.get(key) for key in made_by}
-    if found != made_by:
-        raise ValueError(
-            f"{out_dir} holds another cache, of {found}, not of {made_by}. Choose "
-            "another folder or delete that one."
-        )
-    return manifest
+def _plan_split(out_dir, split, made_by, plan):
+    """Begins the manifest, or checks it, and notes how a split is cut."""
+    with _manifest_lock(out_dir):
+        if (out_dir / MANIFEST).exists():
+            manifest = read_manifest(out_dir)
+            found = {key: manifest.get(key) for key in made_by}
+            if found != made_by:
+                raise ValueError(
+                    f"{out_dir} holds another cache, of {found}, not of {made_by}. "
+                    "Choose another folder or delete that one."
+                )
+        else:
+            manifest = {**made_by, "splits": {}}
+        entry = manifest["splits"].get(split, {})
+        if {key: entry.get(key) for key in plan} != plan:
+            # Cut differently: old shards would repeat or leave out examples.
+            manifest["splits"][split] = {**plan, "shards": {}}
+        _write_manifest(out_dir, manifest)
+
+
+def _note_shard(out_dir, split, name, line):
+    with _manifest_lock(out_dir):
+        manifest = read_manifest(out_dir)
+        manifest["splits"][split]["shards"][name] = line
+        _write_manifest(out_dir, manifest)
+
+
+@contextlib.contextmanager
+def _manifest_lock(out_dir):
+    with open(out_dir / ".manifest.lock", "ab") as file, _lock(file, 0, wait=True):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(file, byte, wait):
+    """Holds one byte of an open file against other processes; gives whether it does.
+
+    The system frees the locks of a process that is killed.
+    """
+    import fcntl
+
+    flags = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    try:
+        fcntl.lockf(file, flags, 1, byte)
+    except OSError:
+        if wait:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
+
+
+def _drain(busy):
+    while busy:
+        yield busy.pop(0), True
 
 
 def _write_manifest(out_dir, manifest):
@@ -258,8 +345,9 @@ def _shard_name(split, index, shards, format):
     return f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
 
 
-def _is_whole(out_dir, entry, name):
-    known, path = entry["shards"].get(name), out_dir / name
+def _is_whole(out_dir, split, name):
+    known = read_manifest(out_dir)["splits"][split]["shards"].get(name)
+    path = out_dir / name
     return bool(known) and path.is_file() and _sha256(path) == known["sha256"]
 
 
@@ -268,8 +356,15 @@ def _sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _part(dataset, start, stop):
+    if hasattr(dataset, "skip"):  # a tf.data.Dataset cannot be sliced
+        return dataset.skip(start).take(stop - start)
+    return dataset[start:stop]
+
+
 def _encode_all(examples, encode, num_codes, num_tokens, batch_size, bar):
-    all_ids, texts = [np.zeros((0, num_tokens), np.int32)], []
+    """Gives ids `(b, num_tokens)` and texts of the examples, a batch at a time."""
+    examples = iter(examples)
     while batch := list(itertools.islice(examples, batch_size)):
         images = np.stack([np.asarray(each["image"], np.float32) for each in batch])
         ids = np.asarray(encode(images))
@@ -283,16 +378,20 @@ def _encode_all(examples, encode, num_codes, num_tokens, batch_size, bar):
                 f"`encode` must return ids from 0 to {num_codes - 1}. Received: ids "
                 f"from {ids.min()} to {ids.max()}"
             )
-        all_ids.append(ids.astype(np.int32))
-        texts += [arrays.plain_texts(each) for each in batch]
+        yield ids.astype(np.int32), [arrays.plain_texts(each) for each in batch]
         bar.update(len(batch))
-    return np.concatenate(all_ids), texts
 
 
-def _write_shard(path, ids, texts, format):
+def _write_shard(path, batches, num_tokens, format):
+    """Writes a shard, batch by batch where the format can; returns its examples."""
     if format == "npz":
-        arrays.write_npz(path, {"ids": ids, **arrays.pack_texts(texts)})
-        return
+        ids, texts = [np.zeros((0, num_tokens), np.int32)], []
+        for own_ids, own_texts in batches:
+            ids.append(own_ids)
+            texts += own_texts
+        ids = np.concatenate(ids)
+        arrays.write_npz(path, {"ids": ids, **arrays.pack_texts(texts or [{}])})
+        return len(ids)
     import tensorflow as tf
 
     def feature(text):
@@ -300,11 +399,15 @@ def _write_shard(path, ids, texts, format):
         values = [value.encode() for value in values]
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 
+    count = 0
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for row, own in zip(ids, texts, strict=True):
-            features = {key: feature(text) for key, text in own.items()}
-            features["ids"] = tf.train.Feature(
-                int64_list=tf.train.Int64List(value=row.tolist())
-            )
-            example = tf.train.Example(features=tf.train.Features(feature=features))
-            writer.write(example.SerializeToString())
+        for ids, texts in batches:
+            for row, own in zip(ids, texts, strict=True):
+                features = {key: feature(text) for key, text in own.items()}
+                features["ids"] = tf.train.Feature(
+                    int64_list=tf.train.Int64List(value=row.tolist())
+                )
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+                count += 1
+    return count

@@ -4,6 +4,7 @@ from tqdm import tqdm
 
 from keras_parti import data, sampling
 from keras_parti.data.arrays import plain_texts
+from keras_parti.data.token_cache import examples_of, read_manifest, skipped_of
 from keras_parti.text import train_vocabulary
 
 
@@ -29,7 +30,15 @@ def train_set_vocabulary(name_or_dir, path, size):
     return len(captions)
 
 
-def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32):
+def encode_set(
+    tokenizer,
+    name_or_dir,
+    out_dir,
+    format="tfrecord",
+    batch_size=32,
+    shards=None,
+    augment_passes=0,
+):
     """Writes the token cache of all splits of a picture set that hold pictures.
 
     Args:
@@ -38,9 +47,14 @@ def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32
         out_dir: path of the cache. Shards that are there, whole, are kept.
         format: str, "tfrecord" or "npz".
         batch_size: int. Pictures encoded at a time.
+        shards: int or None. Files a split; see `write_token_cache`.
+        augment_passes: int. 0 encodes each picture once, as it is. A higher number
+            encodes that many random crops of each picture of split `train`, by DALL-E's
+            listing for the second stage (`keras_parti.data.augmentation`).
 
     Returns:
-        A dict of split name to (pictures encoded, pictures that were there).
+        A dict of split name to (pictures encoded, pictures that were there, dict of
+        the names of skipped pictures to the reasons).
 
     Raises:
         ValueError: an unknown set, or a folder that holds another cache.
@@ -49,17 +63,25 @@ def encode_set(tokenizer, name_or_dir, out_dir, format="tfrecord", batch_size=32
     run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
     counts = {}
     for name, total in data.splits(name_or_dir).items():
-        if total:
-            encoded = data.write_token_cache(
-                out_dir,
-                name,
-                data.load(name_or_dir, name, image_size=config.image_size),
-                lambda images: run(images)["ids"],
-                fingerprint,
-                config.num_codes,
-                config.num_tokens,
-                format=format,
-                batch_size=batch_size,
-            )
-            counts[name] = (encoded, total - encoded)
+        if not total:
+            continue
+        crops = {}
+        if augment_passes and name == "train":
+            crops = {"augment": "transformer", "passes": augment_passes}
+        encoded = data.write_token_cache(
+            out_dir,
+            name,
+            data.StoredSplit(name_or_dir, name, config.image_size, **crops),
+            lambda images: run(images)["ids"],
+            fingerprint,
+            config.num_codes,
+            config.num_tokens,
+            format=format,
+            shards=shards,
+            batch_size=batch_size,
+            augment=crops.get("augment"),
+        )
+        manifest = read_manifest(out_dir)
+        kept = sum(examples_of(manifest, name)) - encoded
+        counts[name] = (encoded, kept, skipped_of(manifest, name))
     return counts
