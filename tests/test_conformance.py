@@ -114,7 +114,7 @@ CASES = [
     ),
     Case(
         layers.VectorQuantizer,
-        {"num_codes": 11, "code_dim": 3, "commitment_cost": 0.5},
+        {"num_codes": 11, "code_dim": 3, "commitment_cost": 0.5, "normalized": False},
         {"inputs": wave(BATCH, 5, 3)},
         1,
     ),

@@ -17,21 +17,26 @@ class VectorQuantizer(keras.layers.Layer):
         num_codes: int. Number of codebook entries.
         code_dim: int. Width of one entry; the last axis of the inputs.
         commitment_cost: float. Weight of the commitment term, β in the paper.
+        normalized: bool. False leaves vectors and codes as they are and takes the
+            code of least Euclidean distance: the plain VQ of the paper's ablation,
+            table 4.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, length, code_dim)`.
 
     Returns:
-        A dict of `codes`, float `(batch, length, code_dim)` of unit norm, and
-        `ids`, int32 `(batch, length)` in `[0, num_codes)`.
+        A dict of `codes`, float `(batch, length, code_dim)`, of unit norm where
+        `normalized`, and `ids`, int32 `(batch, length)` in `[0, num_codes)`.
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.2
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), eq. 3
     """
 
-    def __init__(self, num_codes, code_dim, commitment_cost=0.25, **kwargs):
+    def __init__(
+        self, num_codes, code_dim, commitment_cost=0.25, normalized=True, **kwargs
+    ):
         super().__init__(**kwargs)
         if num_codes < 2:
             raise ValueError(
@@ -40,6 +45,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.num_codes = num_codes
         self.code_dim = code_dim
         self.commitment_cost = commitment_cost
+        self.normalized = normalized
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: code_dim})
 
     def build(self, input_shape):
@@ -63,21 +69,29 @@ class VectorQuantizer(keras.layers.Layer):
         return {"codes": ops.cast(codes, self.compute_dtype), "ids": ids}
 
     def normalize(self, vectors):
-        """Returns vectors scaled to unit norm along the last axis, in float32."""
-        return ops.normalize(ops.cast(vectors, "float32"), axis=-1)
+        """Returns vectors in float32, of unit norm along the last axis.
+
+        Where not `normalized`, as they are.
+        """
+        vectors = ops.cast(vectors, "float32")
+        return ops.normalize(vectors, axis=-1) if self.normalized else vectors
 
     def nearest(self, vectors):
-        """Returns the ids, int32 `(batch, length)`, of the codes of largest cosine.
+        """Returns the ids, int32 `(batch, length)`, of the nearest codes.
 
         Args:
             vectors: float `(batch, length, code_dim)`.
         """
         codebook = self.normalize(self.codebook)
-        cosines = ops.matmul(self.normalize(vectors), ops.transpose(codebook))
-        return ops.cast(ops.argmax(cosines, axis=-1), "int32")
+        scores = ops.matmul(self.normalize(vectors), ops.transpose(codebook))
+        if not self.normalized:
+            # -|v - c|² / 2 without the |v|² / 2 that all codes share; of unit vectors
+            # the cosine alone decides.
+            scores -= 0.5 * ops.sum(ops.square(codebook), axis=-1)
+        return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
     def lookup(self, ids):
-        """Returns the codes of ids, float32 `(batch, length, code_dim)`, unit norm.
+        """Returns the codes of ids, float32 `(batch, length, code_dim)`.
 
         Args:
             ids: int32 `(batch, length)` in `[0, num_codes)`.
@@ -96,4 +110,5 @@ class VectorQuantizer(keras.layers.Layer):
             "num_codes": self.num_codes,
             "code_dim": self.code_dim,
             "commitment_cost": self.commitment_cost,
+            "normalized": self.normalized,
         }
