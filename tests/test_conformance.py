@@ -118,6 +118,12 @@ CASES = [
         {"inputs": wave(BATCH, 5, 3)},
         1,
     ),
+    Case(
+        layers.WindowAttention,
+        {**ATTENTION, "kernel_size": 3, "width": 5, "wraparound": False},
+        {"inputs": wave(BATCH, 15, 6)},
+        8,
+    ),
 ]
 
 every_layer = pytest.mark.parametrize("case", CASES, ids=lambda c: c.layer.__name__)

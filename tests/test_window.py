@@ -127,5 +127,7 @@ def test_the_window_by_offset_is_the_mask(wraparound):
 
 @pytest.mark.parametrize("kernel", [0, 4, -3, 3.0])
 def test_a_kernel_without_a_centre_is_refused(kernel):
-    with pytest.raises(ValueError, match="must be an odd positive integer"):
+    with pytest.raises(
+        ValueError, match="`kernel_size` must be an odd positive integer"
+    ):
         window_length(kernel, 5)

@@ -11,6 +11,7 @@ from keras_parti.layers.embeddings import (
 from keras_parti.layers.grid import GridPositionEmbedding
 from keras_parti.layers.quantizer import VectorQuantizer
 from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
+from keras_parti.layers.window_attention import WindowAttention
 
 __all__ = [
     "ConditionDropout",
@@ -24,4 +25,5 @@ __all__ = [
     "PositionEmbedding",
     "TanhHead",
     "VectorQuantizer",
+    "WindowAttention",
 ]

@@ -84,18 +84,33 @@ def conv_mask(kernel_size, height, width, wraparound=True):
         sees the key of that column. Every query sees itself.
     """
     positions = np.arange(height * width)
-    offsets = positions[:, None] - positions
-    length = window_length(kernel_size, width)
+    return mask_between(positions, positions, kernel_size, width, wraparound)
+
+
+def mask_between(queries, keys, kernel_size, width, wraparound=True):
+    """Returns the part of `conv_mask` that belongs to some queries and keys.
+
+    Args:
+        queries: int array `(queries,)`, positions in the raster.
+        keys: int array `(keys,)`, positions in the raster.
+        kernel_size: int, odd. Side of the kernel, in tokens.
+        width: int. Tokens in a row of the raster.
+        wraparound: bool. As in `window_mask`.
+
+    Returns:
+        bool array `(queries, keys)`.
+    """
     window = window_mask(kernel_size, width, wraparound)
-    near = (offsets >= 0) & (offsets < length)
-    return near & window[positions[:, None] % width, offsets.clip(0, length - 1)]
+    offsets, last = queries[:, None] - keys, window.shape[1] - 1
+    near = (offsets >= 0) & (offsets <= last)
+    return near & window[queries[:, None] % width, offsets.clip(0, last)]
 
 
-def check_kernel(kernel_size):
+def check_kernel(kernel_size, name="kernel_size"):
     """Returns a kernel's side, or raises `ValueError` where it has no centre."""
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
-            "The kernel of the attention window must be an odd positive integer. "
-            f"Received: {kernel_size!r}"
+            f"`{name}` must be an odd positive integer. "
+            f"Received: {name}={kernel_size!r}"
         )
     return kernel_size
