@@ -22,6 +22,8 @@ class ViTVQGANConfig:
     num_codes: int = 8192
     code_dim: int = 32
     commitment_cost: float = 0.25  # β, the weight of the commitment term
+    # False: plain codes, as in the ablation of table 4.
+    normalized_codes: bool = True
     encoder_layers: int = 8
     encoder_dim: int = 512
     encoder_heads: int = 8
@@ -159,6 +161,7 @@ class ViTVQGAN(ConfigModel):
             config.num_codes,
             config.code_dim,
             config.commitment_cost,
+            config.normalized_codes,
             dtype=dtype,
             name="quantizer",
         )
