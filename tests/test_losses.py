@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_parti.losses import LogitLaplace, TokenCrossEntropy
+from keras_parti.layers import VectorQuantizer
+from keras_parti.losses import (
+    LOSS_WEIGHTS,
+    LogitLaplace,
+    TokenCrossEntropy,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
 
 
 def wave(shape, low=0.0, high=1.0, phase=0.0):
@@ -58,6 +66,91 @@ def test_below_the_floor_the_scale_is_the_floor():
     floored = LogitLaplace(log_scale_floor=-2.0)
     assert float(floored(x, low)) == pytest.approx(float(LogitLaplace()(x, at_floor)))
     assert float(floored(x, low)) != pytest.approx(float(LogitLaplace()(x, low)))
+
+
+def slope(function, *inputs, which=0):
+    """The gradient of a scalar function by TensorFlow."""
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("takes gradients by TensorFlow")
+    inputs = [tf.constant(x) for x in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs[which])
+        value = function(*inputs)
+    return tape.gradient(value, inputs[which]).numpy()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype("float64")))
+
+
+def test_the_generator_wants_to_be_taken_for_true():
+    fake = wave((7,), -4, 4)
+    expected = -np.log(sigmoid(fake)).mean()
+    assert float(generator_loss(fake)) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(
+        slope(generator_loss, fake), (sigmoid(fake) - 1) / 7, atol=1e-6
+    )
+
+
+def test_the_discriminator_wants_to_tell_true_from_generated():
+    real, fake = wave((7,), -4, 4), wave((5,), -4, 4, phase=1)
+    expected = -np.log(sigmoid(real)).mean() - np.log(1 - sigmoid(fake)).mean()
+    assert float(discriminator_loss(real, fake)) == pytest.approx(expected, rel=1e-5)
+    gradient = slope(discriminator_loss, real, fake)
+    np.testing.assert_allclose(gradient, (sigmoid(real) - 1) / 7, atol=1e-6)
+    gradient = slope(discriminator_loss, real, fake, which=1)
+    np.testing.assert_allclose(gradient, sigmoid(fake) / 5, atol=1e-6)
+
+
+def test_adversarial_losses_stay_finite_far_from_the_border():
+    far = np.array([-1e4, 1e4], "float32")
+    assert float(generator_loss(far)) == pytest.approx(5e3)
+    assert float(discriminator_loss(far, far)) == pytest.approx(1e4)
+
+
+def test_r1_is_half_the_mean_of_squared_norms():
+    slopes = wave((3, 5, 7, 2), -1, 1)
+    expected = 0.5 * np.square(slopes).sum((1, 2, 3)).mean()
+    assert float(r1_penalty(slopes)) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(slope(r1_penalty, slopes), slopes / 3, rtol=1e-5)
+
+
+def test_the_quantizer_weighs_commitment_by_beta():
+    """‖sg[z] − e‖² + β‖z − sg[e]‖², and each half moves one of the two alone."""
+    layer = VectorQuantizer(5, 3, commitment_cost=0.25)
+    inputs, codes = wave((2, 7, 3), -1, 1), wave((5, 3), -1, 1, phase=2)
+    layer.build(inputs.shape)
+    layer.codebook.assign(codes)
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    z, e = unit(inputs), unit(codes)
+    ids = (z @ e.T).argmax(-1)
+    layer(inputs)
+    distance = np.square(z - e[ids]).mean()
+    assert float(layer.losses[0]) == pytest.approx(1.25 * distance, rel=1e-5)
+
+    def loss(x):
+        layer(x)
+        return layer.losses[0]
+
+    # Through the normalisation: the part across z, over its length.
+    towards = 0.25 * 2 * (z - e[ids]) / z.size
+    across = towards - (towards * z).sum(-1, keepdims=True) * z
+    expected = across / np.linalg.norm(inputs, axis=-1, keepdims=True)
+    np.testing.assert_allclose(slope(loss, inputs), expected, atol=1e-6)
+
+
+def test_the_weights_are_the_papers():
+    """L_VQ + 0.1 L_Adv + 0.1 L_Perceptual + 0.1 L_Logit-laplace + 1.0 L_2."""
+    assert LOSS_WEIGHTS == {
+        "l2": 1.0,
+        "laplace": 0.1,
+        "perceptual": 0.1,
+        "adversarial": 0.1,
+    }
 
 
 def test_token_cross_entropy_is_the_mean_over_tokens():

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import ndimage
 
-from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr
+from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
 
 
 def waves(shape, phase=0.0):
@@ -34,6 +35,44 @@ def test_psnr_of_a_perfect_copy_is_100_decibels():
 def test_psnr_refuses_shapes_that_would_broadcast():
     with pytest.raises(ValueError, match=r"must have one shape.*\(1, 5, 7, 3\)"):
         psnr(np.zeros((3, 5, 7, 3)), np.zeros((1, 5, 7, 3)))
+
+
+def scipy_ssim(x, y):
+    """Wang et al., 2004, of one channel: a Gaussian window of 11, without the edge."""
+
+    def mean(z):
+        return ndimage.gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
+
+    mx, my = mean(x), mean(y)
+    vx, vy = mean(x * x) - mx**2, mean(y * y) - my**2
+    cov = mean(x * y) - mx * my
+    c1, c2 = 1e-4, 9e-4
+    above = (2 * mx * my + c1) * (2 * cov + c2)
+    return (above / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+
+
+def test_ssim_is_the_formula_of_each_picture_alone():
+    a = waves((3, 13, 17, 2))
+    b = np.clip(a + 0.2 * waves(a.shape, phase=2.0) - 0.1, 0, 1)
+    b[1] = 1 - a[1]
+    expected = [
+        np.mean([scipy_ssim(x[..., c], y[..., c]) for c in range(2)])
+        for x, y in zip(a, b, strict=True)
+    ]
+    got = ops.convert_to_numpy(ssim(a, b))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert got[1] < 0 < got[0] < 1
+
+
+def test_ssim_of_a_perfect_copy_is_1_even_where_all_is_white():
+    a = np.ones((2, 11, 13, 3), "float32")
+    a[1] -= waves(a[1].shape) / 9
+    np.testing.assert_allclose(ops.convert_to_numpy(ssim(a, a)), [1, 1], atol=1e-5)
+
+
+def test_ssim_refuses_pictures_smaller_than_its_window():
+    with pytest.raises(ValueError, match=r"11 pixels or more.*\(1, 10, 12, 3\)"):
+        ssim(np.zeros((1, 10, 12, 3)), np.zeros((1, 10, 12, 3)))
 
 
 def test_usage_and_perplexity_equal_numpy_over_several_updates():

@@ -1,6 +1,12 @@
 """The layers all models are made of. Written in `keras.ops` only."""
 
 from keras_parti.layers.attention import MultiHeadAttention
+from keras_parti.layers.discriminator import (
+    DiscriminatorBlock,
+    EqualizedConv,
+    EqualizedDense,
+    MinibatchDeviation,
+)
 from keras_parti.layers.embeddings import (
     ConditionDropout,
     ImageDropout,
@@ -16,10 +22,14 @@ from keras_parti.layers.window_attention import WindowAttention
 __all__ = [
     "ConditionDropout",
     "DecoderBlock",
+    "DiscriminatorBlock",
     "EncoderBlock",
+    "EqualizedConv",
+    "EqualizedDense",
     "FeedForward",
     "GridPositionEmbedding",
     "ImageDropout",
+    "MinibatchDeviation",
     "MultiHeadAttention",
     "PatchEmbedding",
     "PositionEmbedding",

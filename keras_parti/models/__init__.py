@@ -1,16 +1,22 @@
 """The models. Written in `keras.ops` only."""
 
+from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
 from keras_parti.models.parti import Parti, PartiConfig
+from keras_parti.models.perceptual import Perceptual, load_perceptual
 from keras_parti.models.text_to_image import TextToImage
 from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 
 __all__ = [
     "VIM",
+    "Discriminator",
+    "DiscriminatorConfig",
     "Parti",
     "PartiConfig",
+    "Perceptual",
     "TextToImage",
     "VIMConfig",
     "ViTVQGAN",
     "ViTVQGANConfig",
+    "load_perceptual",
 ]

@@ -1,6 +1,7 @@
 """ViT-VQGAN: images to a grid of codebook ids, and back."""
 
 import dataclasses
+import hashlib
 
 import keras
 from keras import ops
@@ -231,6 +232,28 @@ class ViTVQGAN(ConfigModel):
     def reconstruct(self, images):
         """Returns `decode(encode(images))`."""
         return self.decode(self.encode(images))
+
+    def fingerprint(self):
+        """Returns a hex digest, 16 digits, of all that decides the ids of a picture.
+
+        That is the encoder and the codebook: a model whose decoder alone was trained
+        further has the same ids and the same fingerprint, so that its token caches,
+        and the models trained on them, stay valid.
+        """
+        # Fields at their defaults are left out, so that a new one changes nothing.
+        decisive = {
+            field.name: getattr(self.config, field.name)
+            for field in dataclasses.fields(self.config)
+            if getattr(self.config, field.name) != field.default
+            and not field.name.startswith("decoder_")
+            and field.name not in ("output", "laplace_epsilon", "commitment_cost")
+        }
+        digest = hashlib.sha256(repr(decisive).encode())
+        for weight in (*self.encoder.weights, *self.quantizer.weights):
+            # Shapes too: of two layers of other widths the bytes could be the same.
+            digest.update(repr(tuple(weight.shape)).encode())
+            digest.update(ops.convert_to_numpy(weight).tobytes())
+        return digest.hexdigest()[:16]
 
     def pictures(self, patches):
         """Returns the pictures of the decoder's patches, as `call` does.
