@@ -95,3 +95,22 @@ def write_warm_up(version, requests):
             log = prediction_log_pb2.PredictionLog()
             log.predict_log.request.CopyFrom(request)
             writer.write(log.SerializeToString())
+
+
+def loaded(server):
+    """The newest loaded version of a server's first model, to be tampered with."""
+    with next(iter(server.models)).lease() as servable:
+        return servable
+
+
+def columns_of(prompts, seed=0):
+    """Full columns of every input of the toy's `generate`."""
+    rows = len(prompts)
+    return {
+        "prompt": np.array([prompt.encode() for prompt in prompts], object),
+        "seed": np.full(rows, seed, np.int64),
+        "guidance_scale": np.ones(rows, np.float32),
+        "temperature": np.ones(rows, np.float32),
+        "top_k": np.zeros(rows, np.int32),
+        "top_p": np.ones(rows, np.float32),
+    }

@@ -1,5 +1,6 @@
 """The command answers fast, in one line, and with the right exit status."""
 
+import dataclasses
 import inspect
 import re
 import shlex
@@ -19,12 +20,14 @@ from keras_parti import cli, sampling
 from keras_parti.cli import draw, options, quiet, sizes
 from keras_parti.cli.parser import build_parser
 from keras_parti.evaluation.gallery import grid
+from keras_parti.losses import LOSS_WEIGHTS
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.presets import PARTI, VIT_VQGAN
 from keras_parti.serving.export import export
 from keras_parti.text import Vocabulary, train_vocabulary
+from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.parti import train_parti
-from keras_parti.training.tokenizer import LOSS_WEIGHTS, train_tokenizer
+from keras_parti.training.tokenizer import Losses, train_tokenizer
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
 COMMANDS = [
@@ -34,6 +37,7 @@ COMMANDS = [
     "train",
     "train vocab",
     "train tokenizer",
+    "train detokenizer",
     "train parti",
     "encode",
     "export",
@@ -84,7 +88,8 @@ def laid_out(tmp_path, monkeypatch):
         Path(folder).mkdir(parents=True)
     for folder in ("saved_models/emoji", "saved_models/mine"):
         Path(folder).mkdir(parents=True)
-    Path("runs/vocab/vocabulary.model").touch()
+    for name in ("runs/vocab/vocabulary.model", "models.config"):
+        Path(name).touch()
 
 
 def test_help_does_not_wait_for_keras():
@@ -133,6 +138,10 @@ def test_the_sampling_options_are_those_of_the_library():
             train_tokenizer,
         ),
         (
+            "train detokenizer --data x --tokenizer runs/tokenizer --workdir x",
+            train_detokenizer,
+        ),
+        (
             "train parti --data runs/tokens --preset parti_tiny --workdir x "
             "--vocab runs/vocab/vocabulary.model",
             train_parti,
@@ -148,9 +157,11 @@ def test_training_defaults_are_those_of_the_library(line, function, laid_out):
         and not isinstance(parameter.default, bool)
     }
     assert {name: getattr(args, name) for name in offered} == offered
-    if function is train_tokenizer:
-        weights = {"images": args.l2_weight, "laplace": args.laplace_weight}
-        assert weights == LOSS_WEIGHTS
+    if function in (train_tokenizer, train_detokenizer):
+        assert {n: getattr(args, f"{n}_weight") for n in LOSS_WEIGHTS} == LOSS_WEIGHTS
+        terms = dataclasses.asdict(Losses())
+        del terms["weights"]
+        assert {name: getattr(args, name) for name in terms} == terms
 
 
 GENERATE = ["generate", "a fox", "--server", "localhost:1", "--out", "a.png"]
@@ -164,6 +175,7 @@ GENERATE = ["generate", "a fox", "--server", "localhost:1", "--out", "a.png"]
         (["generate", "a fox", "--out", "a.png"], "--model --server"),
         (["generate", "a fox", "--model", "nowhere", "--out", "a.png"], "no folder"),
         (["serve", "nowhere"], "no folder nowhere"),
+        (["serve"], "either DIR or --config FILE"),
         (["serve", ".", "--port", "65536"], "65535"),
         ([*GENERATE, "--guidance-scale", "31"], r"\[0, 30\]. Received: 31"),
         ([*GENERATE, "--guidance-scale", "-1"], r"\[0, 30\]"),
@@ -223,7 +235,11 @@ def test_an_empty_model_folder_is_said_to_be(tmp_path, capsys):
 def test_a_half_written_model_folder_is_said_to_be(tmp_path, capsys):
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "saved_model.pb").write_bytes(b"\xff half of it")
-    for command in (["serve", tmp_path], ["generate", "a", "--model", tmp_path]):
+    ports = ["--port", 0, "--rest-port", 0]
+    for command in (
+        ["serve", tmp_path, *ports],
+        ["generate", "a", "--model", tmp_path],
+    ):
         end = [] if command[0] == "serve" else ["--out", tmp_path / "a.png"]
         assert "version 7 is not whole" in said(capsys, *command, *end)
 
@@ -308,11 +324,15 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
 @pytest.mark.slow
 def test_serve_ends_gracefully_when_terminated(model):
     command = [sys.executable, "-m", "keras_parti", "serve", str(model), "--port", "0"]
+    command += ["--rest-port", "0", "--page"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline().startswith("Loading")
-        assert "Serving tiny, version 1, on 127.0.0.1:" in process.stdout.readline()
+        assert process.stdout.readline() == "Serving tiny, version 1.\n"
+        assert "REST: http://127.0.0.1:" in process.stdout.readline()
+        assert process.stdout.readline().startswith("Page: http://127.0.0.1:")
+        assert "keras-parti generate" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "Stopped.\n", "")

@@ -14,6 +14,7 @@ from serving_calls import (
     OK,
     caller,
     copy,
+    loaded,
     ours,
     predict,
     write_warm_up,
@@ -121,7 +122,7 @@ def test_warm_up_runs_before_the_server_is_ready(stand_ins, tmp_path):
     encode = predict({"image": IMAGE}, signature="encode")
     write_warm_up(model / "2", [predict(GOOD), encode])
     with Server(model, port=0) as server:
-        ran = [name for name, _ in server._models.versions[2]._runs]
+        ran = [name for name, _ in loaded(server)._runs]
     assert ran == ["serving_default", "encode"]
 
 

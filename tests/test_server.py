@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from serving_calls import GOOD, OK, caller, copy, ours, predict, status
+from serving_calls import GOOD, OK, caller, copy, loaded, ours, predict, status
 
 from keras_parti.serving.server import Server
 
@@ -32,15 +32,15 @@ def test_message_above_the_limit_is_refused(stand_ins):
 def test_work_past_its_deadline_is_not_started(stand_ins):
     with Server(stand_ins / "parti", port=0, threads=1) as server:
         call = caller(server.address)
-        servable = server._models.versions[2]
-        runs, slow = [], servable.predict
+        servable = loaded(server)
+        runs, slow = [], servable.call
 
-        def predict_slowly(request):
-            runs.append(request)
+        def call_slowly(*arguments):
+            runs.append(arguments)
             time.sleep(0.5)
-            return slow(request)
+            return slow(*arguments)
 
-        servable.predict = predict_slowly
+        servable.call = call_slowly
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             first = pool.submit(call, "Predict", predict(GOOD))
             time.sleep(0.1)
@@ -55,14 +55,14 @@ def test_work_past_its_deadline_is_not_started(stand_ins):
 def test_queue_is_bounded(stand_ins):
     with Server(stand_ins / "parti", port=0, threads=1, queue=1) as server:
         call = caller(server.address)
-        gate, servable = threading.Event(), server._models.versions[2]
-        predict_now = servable.predict
+        gate, servable = threading.Event(), loaded(server)
+        call_now = servable.call
 
-        def predict_behind_gate(request):
+        def call_behind_gate(*arguments):
             assert gate.wait(20)
-            return predict_now(request)
+            return call_now(*arguments)
 
-        servable.predict = predict_behind_gate
+        servable.call = call_behind_gate
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             answers = [pool.submit(call, "Predict", predict(GOOD)) for _ in range(5)]
             time.sleep(0.5)
@@ -75,7 +75,7 @@ def test_queue_is_bounded(stand_ins):
 def test_unexpected_failure_is_an_answer_too(stand_ins, caplog):
     with Server(stand_ins / "parti", port=0) as server:
         call = caller(server.address)
-        server._models.versions[2].signatures["serving_default"] = None
+        loaded(server).signatures["serving_default"] = None
         code, message = call("Predict", predict(GOOD))
         assert code == grpc.StatusCode.INTERNAL
         assert message.startswith("AttributeError")
@@ -138,18 +138,19 @@ def test_only_loopback_listens_unless_told(stand_ins):
 def test_stop_lets_work_finish_and_then_refuses(stand_ins):
     server = Server(stand_ins / "parti", port=0).start()
     call = caller(server.address)
-    servable = server._models.versions[2]
-    predict_now = servable.predict
+    servable = loaded(server)
+    call_now, begun = servable.call, threading.Event()
 
-    def predict_slowly(request):
+    def call_slowly(*arguments):
+        begun.set()
         time.sleep(0.5)
-        return predict_now(request)
+        return call_now(*arguments)
 
-    servable.predict = predict_slowly
+    servable.call = call_slowly
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(call, "Predict", predict(GOOD))
-        time.sleep(0.2)
-        server.stop()
+        assert begun.wait(30)
+        server.stop(grace=30)
         assert answer.result()[0] == OK
     assert call("Predict", predict(GOOD), 5)[0] == grpc.StatusCode.UNAVAILABLE
     server.stop()

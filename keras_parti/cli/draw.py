@@ -84,20 +84,35 @@ def generate(args):
 
 
 def serve(args):
-    """Serves a model until Ctrl-C or SIGTERM."""
-    print(f"Loading {args.model} ...", flush=True)
+    """Serves models until Ctrl-C or SIGTERM."""
+    if (args.model is None) == (args.config is None):
+        raise ValueError("serve needs either DIR or --config FILE.")
+    server = Server(
+        args.model,
+        args.name,
+        args.port,
+        args.host,
+        rest_port=args.rest_port,
+        page=args.page,
+        config=args.config,
+        queue=args.queue,
+        batch_rows=args.batch_rows,
+        warm_up=not args.no_warm_up,
+    )
+    print(f"Loading {args.model or args.config} ...", flush=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with (
-            Server(args.model, args.name, args.port, args.host) as server,
-            # `wait` ends on a signal; this is for one that comes before it.
-            contextlib.suppress(KeyboardInterrupt),
-        ):
+        # `wait` ends on a signal; the suppression is for one that comes before it.
+        with server, contextlib.suppress(KeyboardInterrupt):
+            for model in server.models:
+                versions = ", ".join(map(str, model.available))
+                print(f"Serving {model.name}, version {versions}.")
+            print(f"gRPC: {server.address}   REST: http://{server.rest_address}")
+            if args.page:
+                print(f"Page: http://{server.rest_address}/")
             print(
-                f"Serving {server.name}, version {server.version}, on "
-                f'{server.address}. Try: keras-parti generate "red apple in google '
-                f'style" --server {server.address} --name {server.name} '
-                "--out apple.png",
+                f'Try: keras-parti generate "red apple in google style" --server '
+                f"{server.address} --name {server.name} --out apple.png",
                 flush=True,
             )
             server.wait()
@@ -144,7 +159,8 @@ def serving(model):
             alone = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             (alone / version).symlink_to(model, target_is_directory=True)
             model = alone
-        server = stack.enter_context(Server(model, name=name, port=0))
+        # Whoever asks is the only client, and pays first-time costs only where it asks.
+        server = stack.enter_context(Server(model, name=name, port=0, warm_up=False))
         client = Client(server.address, server.name, timeout=TIMEOUT, best=())
         yield server, stack.enter_context(client)
 

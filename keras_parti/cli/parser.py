@@ -219,20 +219,34 @@ def _add_serve(commands):
         commands,
         "serve",
         "draw:serve",
-        "serve an exported model over gRPC",
+        "serve exported models over gRPC and REST",
         "Serves the newest version of an exported model by TensorFlow Serving's "
-        "protocol, until Ctrl-C or SIGTERM; requests at work are finished first.",
-        "keras-parti serve saved_models/emoji\n"
-        "keras-parti serve saved_models/emoji --port 9000 --name pictures",
+        "protocol, until Ctrl-C or SIGTERM; requests at work are finished first. A "
+        "version that is added to the folder takes over without a failed request.",
+        "keras-parti serve saved_models/emoji --page\n"
+        "keras-parti serve saved_models/emoji --port 9000 --name pictures\n"
+        "keras-parti serve --config models.config",
     )
     command.add_argument(
-        "model", metavar="DIR", type=folder, help="folder of versions 1, 2, ..."
+        "model",
+        metavar="DIR",
+        type=folder,
+        nargs="?",
+        help="folder of versions 1, 2, ...",
+    )
+    option(
+        command,
+        "--config",
+        "FILE",
+        "instead of DIR, a models.config with names, folders and version policies",
+        file,
     )
     option(command, "--name", "NAME", "the model's name (default that of DIR)", str)
+    port = integer(0, 65535)
     option(
-        command, "--port", "N", "0 takes a free one, and says it", integer(0, 65535),
-        8500,
-    )  # fmt: skip
+        command, "--port", "N", "gRPC's; 0 takes a free one, and says it", port, 8500
+    )
+    option(command, "--rest-port", "N", "REST's; likewise", port, 8501)
     option(
         command,
         "--host",
@@ -240,6 +254,32 @@ def _add_serve(commands):
         "address to listen on; 0.0.0.0 lets other machines in",
         str,
         "127.0.0.1",
+    )
+    command.add_argument(
+        "--page",
+        action="store_true",
+        help="serve a page to type prompts into, at / of REST's port",
+    )
+    option(
+        command,
+        "--batch-rows",
+        "N",
+        "rows that concurrent requests are joined into at most; 0 joins none",
+        integer(0, 4096),
+        16,
+    )
+    option(
+        command,
+        "--queue",
+        "N",
+        "requests that may wait; others are refused as RESOURCE_EXHAUSTED",
+        integer(0, 4096),
+        64,
+    )
+    command.add_argument(
+        "--no-warm-up",
+        action="store_true",
+        help="be ready at once, and slower at the first requests",
     )
 
 

@@ -5,45 +5,23 @@ of it from tensors to tensors. Everything that is wrong with a request is a
 `tf.errors.OpError` with the code and the words of `tensorflow_model_server` 2.21.
 """
 
+import dataclasses
 import logging
-import math
 import threading
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the ops of string signatures
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from keras_parti.serving.joining import count_rows
+from keras_parti.serving.refusals import invalid, precondition
+from keras_parti.serving.tensors import to_array, to_proto
+
 DEFAULT_SIGNATURE = "serving_default"
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
-
-# A tensor of few bytes may claim any shape: its last value fills the rest. More than
-# the largest message has bytes is a bomb, refused before memory is asked for.
-MAX_ELEMENTS = 1 << 26
-
-# Where a TensorProto carries numbers of a kind when it is written field by field.
-FIELDS = {
-    "float32": "float_val",
-    "float64": "double_val",
-    "int64": "int64_val",
-    "uint32": "uint32_val",
-    "uint64": "uint64_val",
-    "bool": "bool_val",
-    "complex64": "scomplex_val",
-    "complex128": "dcomplex_val",
-    "float16": "half_val",
-    "bfloat16": "half_val",
-    "object": "string_val",
-}
-
-
-def invalid(message):
-    """An `INVALID_ARGUMENT` with this message."""
-    return tf.errors.InvalidArgumentError(None, None, message)
 
 
 def names(keys):
@@ -54,43 +32,6 @@ def names(keys):
 def order(signature):
     """The inputs' names in the order of the tensors they feed."""
     return sorted(signature.inputs, key=lambda alias: signature.inputs[alias].name)
-
-
-def to_array(proto, alias):
-    """Reads a request's `TensorProto` by TensorFlow's own C++ parser.
-
-    Raises:
-        tf.errors.InvalidArgumentError: The bytes and the shape do not agree.
-    """
-    dims = [d.size for d in proto.tensor_shape.dim]
-    if min(dims, default=0) >= 0 and math.prod(dims) <= MAX_ELEMENTS:
-        try:
-            dtype = tf.dtypes.as_dtype(proto.dtype)
-            tensor = tf.io.parse_tensor(proto.SerializeToString(), dtype)
-            # A scalar string comes back as bytes, whose own NumPy type drops zeros.
-            return np.asarray(tensor.numpy(), dtype.as_numpy_dtype)
-        except (tf.errors.OpError, TypeError, ValueError, AttributeError):
-            pass
-    raise invalid(f"tensor parsing error: {alias}")
-
-
-def to_proto(array):
-    """Writes numbers into typed fields, as the real server does by default.
-
-    `tf.make_tensor_proto` would put them into `tensor_content`, and a client that
-    reads `float_val` alone would work here and fail there.
-    """
-    array = np.asarray(array)
-    kind = tf.string if array.dtype == object else tf.dtypes.as_dtype(array.dtype)
-    proto = tensor_pb2.TensorProto(dtype=kind.as_datatype_enum)
-    proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-    dtype, values = array.dtype.name, array.ravel()
-    if dtype in ("float16", "bfloat16"):
-        values = values.view(np.uint16)
-    elif dtype.startswith("complex"):
-        values = values.view("float32" if dtype == "complex64" else "float64")
-    getattr(proto, FIELDS.get(dtype, "int_val")).extend(values.tolist())
-    return proto
 
 
 def check_whole(folder):
@@ -115,57 +56,110 @@ def check_whole(folder):
             raise ValueError("it has no variables/variables.data-*")
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A request that was read: a signature, what to feed, and what to fetch.
+
+    Attributes:
+        servable: `Servable`.
+        name: str. The signature's.
+        aliases: list of str. The outputs asked for.
+        arrays: list of arrays, the inputs in `order`.
+        filled: set of int. Which of these are defaults that the request left out.
+    """
+
+    servable: "Servable"
+    name: str
+    aliases: list
+    arrays: list
+    filled: frozenset
+
+    def __call__(self):
+        """Returns the outputs as a list of arrays."""
+        return self.servable.call(self.name, self.aliases, self.arrays)
+
+    def answer(self, outputs):
+        """The outputs as a dict of name to `TensorProto`."""
+        pairs = zip(self.aliases, outputs, strict=True)
+        return {alias: to_proto(output) for alias, output in pairs}
+
+
 class Servable:
     """A loaded version of a model, safe to call from many threads.
 
     Args:
         folder: Path of a version folder, `<model>/<version>`.
+        warm_up: bool. Whether recorded requests are replayed first.
 
     Raises:
         ValueError: The folder holds no whole SavedModel with the tag `serve`, or one
             of its warm-up records fails.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, warm_up=True):
         self.folder = Path(folder)
         self.version = int(self.folder.name)
         check_whole(self.folder)
+        self.row_limits = {}  # signature -> the most rows it is warmed up for
         self._runs = {}
         self._lock = threading.Lock()
         self._session = tf.compat.v1.Session(graph=tf.Graph())
         try:
             self.signatures = dict(self._load().signature_def)
-            self._warm_up()
+            self._warm_up(replay=warm_up)
         except Exception:
             self.close()
             raise
 
     def close(self):
-        """Frees the memory. No request may be running."""
+        """Frees the memory. A run that is still at work ends as cancelled."""
         self._runs.clear()
         self._session.close()
 
     def predict(self, request):
-        """Answers one `PredictRequest`.
+        """Answers one `PredictRequest`, alone.
 
         Returns:
-            The name of the signature that ran, and a dict of output name to
-            `TensorProto`.
+            A dict of output name to `TensorProto`.
+
+        Raises:
+            tf.errors.OpError: What the real server would answer.
+        """
+        run = self.plan(request)
+        return run.answer(run())
+
+    def plan(self, request):
+        """Reads a `PredictRequest`, and checks it as far as the real server does.
+
+        Returns:
+            `Run`, to be called.
 
         Raises:
             tf.errors.OpError: What the real server would answer.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
         if name not in self.signatures:
-            raise tf.errors.FailedPreconditionError(
-                None, None, f'Serving signature key "{name}" not found.'
-            )
+            raise precondition(f'Serving signature key "{name}" not found.')
         signature = self.signatures[name]
         feeds = self._feeds(signature, request.inputs)
         aliases = self._outputs(signature, request.output_filter)
         arrays = self._typed(signature, feeds)
-        outputs = self._run(name, aliases)(*arrays)
-        return name, {a: to_proto(o) for a, o in zip(aliases, outputs, strict=True)}
+        left_out = [a not in request.inputs for a in order(signature)]
+        filled = frozenset(i for i, missing in enumerate(left_out) if missing)
+        return Run(self, name, aliases, arrays, filled)
+
+    def call(self, name, aliases, arrays):
+        """Runs a signature.
+
+        Args:
+            name: str. The signature's.
+            aliases: sequence of str. The outputs asked for.
+            arrays: list of arrays, the inputs in `order`.
+
+        Returns:
+            A list of arrays, the outputs.
+        """
+        return self._callable(name, aliases)(*arrays)
 
     def _load(self):
         # The loader's notice that it is of TensorFlow 1 is no news to whoever serves.
@@ -183,7 +177,7 @@ class Servable:
         finally:
             logger.setLevel(level)
 
-    def _run(self, name, aliases):
+    def _callable(self, name, aliases):
         """A function from input arrays, in `order`, to the outputs asked for.
 
         `_make_callable_from_options` is private, and the only way in Python to the
@@ -258,8 +252,11 @@ class Servable:
             seen.append(alias)
         return seen or sorted(signature.outputs)
 
-    def _warm_up(self):
-        """Replays the recorded requests, so that no user waits for first-time costs."""
+    def _warm_up(self, replay):
+        """Replays the recorded requests, so that no user waits for first-time costs.
+
+        Of each signature, the most rows of a recorded request are noted.
+        """
         path = self.folder / WARM_UP
         if not path.is_file():
             return
@@ -269,7 +266,12 @@ class Servable:
                 number += 1
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 if log.HasField("predict_log"):
-                    self.predict(log.predict_log.request)
+                    run = self.plan(log.predict_log.request)
+                    rows = max(count_rows(run) or 0, self.row_limits.get(run.name, 0))
+                    if rows > 1:  # one row alone says nothing of the most
+                        self.row_limits[run.name] = rows
+                    if replay:
+                        run()
         except Exception as error:
             message = getattr(error, "message", error)
             raise ValueError(f"warm-up record {number} fails: {message}") from error

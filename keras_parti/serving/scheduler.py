@@ -1,0 +1,225 @@
+"""Which requests run, when, and which of them together.
+
+Requests wait in one queue of bounded length; what finds it full is refused. A request
+whose client has gone, or whose deadline has passed, is not started. With batching, the
+waiting requests of one signature are joined along their rows into one run, and only
+one run of a signature is at work at a time, so that while it works the next ones
+gather: the busier the server, the larger its batches, and a lone request never waits.
+"""
+
+import threading
+import time
+
+import tensorflow as tf
+
+from keras_parti.serving.joining import count_rows, kind, run_joined
+from keras_parti.serving.refusals import exhausted
+
+# Clients that ask again at once are back within this time, in seconds, after a joined
+# run; without waiting for them the first one back would run alone.
+GATHERING = 0.005
+
+# How often a waiting request looks whether its client is still there, in seconds.
+LOOKING = 0.1
+
+
+class Job:
+    """A run that waits, is at work, or is done.
+
+    Args:
+        run: `servable.Run`.
+        abandoned: function that says whether nobody waits for it any more.
+        joinable: bool. Whether it may be joined with others.
+    """
+
+    def __init__(self, run, abandoned, joinable):
+        self.run = run
+        self.abandoned = abandoned
+        self.rows = count_rows(run) if joinable else None
+        self.kind = None if self.rows is None else kind(run)
+        self.done = threading.Event()
+        self.outputs = None
+        self.error = None
+
+    @property
+    def signature(self):
+        """What runs one at a time; None where it does not matter."""
+        return self.kind and self.kind[:2]
+
+    def work(self):
+        """Runs alone."""
+        try:
+            self.outputs = self.run()
+        except Exception as error:
+            self.error = error
+
+
+class Scheduler:
+    """Runs requests in threads of its own.
+
+    Args:
+        threads: int. Runs that may be at work at once.
+        queue: int. Requests that may wait beyond these.
+        max_rows: int. Rows of the largest joined run, if the signature was not warmed
+            up for fewer; 0 joins nothing.
+
+    Attributes:
+        runs: int. Runs so far.
+        requests: int. Requests that were answered by them.
+    """
+
+    def __init__(self, threads, queue, max_rows):
+        self.runs = 0
+        self.requests = 0
+        self._max_rows = max_rows
+        self._most = threads + queue
+        self._waiting = []
+        self._unfinished = set()
+        self._at_work = set()  # signatures
+        self._gathering = {}  # signature -> companions to wait for, and until when
+        self._changed = threading.Condition()
+        self._closed = False
+        for number in range(threads):
+            # Daemons: a run that does not end must not keep the process alive.
+            threading.Thread(
+                target=self._work, name=f"keras-parti-run-{number}", daemon=True
+            ).start()
+
+    @property
+    def load(self):
+        """How many requests wait, and how many are at work."""
+        with self._changed:
+            waiting = len(self._waiting)
+            return waiting, len(self._unfinished) - waiting
+
+    def run(self, run, abandoned=None):
+        """Waits for the outputs of a run.
+
+        Args:
+            run: `servable.Run`.
+            abandoned: function that says whether nobody waits for them any more.
+
+        Returns:
+            A list of arrays.
+
+        Raises:
+            tf.errors.OpError: The queue is full, nobody waits, or the run fails.
+        """
+        job = Job(run, abandoned or (lambda: False), self._max_rows > 0)
+        with self._changed:
+            if self._closed:
+                raise tf.errors.UnavailableError(None, None, "The server stops.")
+            if len(self._unfinished) >= self._most:
+                raise exhausted()
+            self._unfinished.add(job)
+            self._waiting.append(job)
+            self._changed.notify_all()
+        while not job.done.wait(LOOKING):
+            with self._changed:
+                # One that is at work ends by itself, and holds its model until then.
+                if job in self._waiting and job.abandoned():
+                    self._give_up(job)
+        if job.error is not None:
+            raise job.error
+        return job.outputs
+
+    def close(self, grace):
+        """Takes nothing more, and waits for what is there.
+
+        Args:
+            grace: float. Seconds; what is not done by then is given up.
+        """
+        end = time.monotonic() + grace
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            while self._unfinished and time.monotonic() < end:
+                self._changed.wait(max(end - time.monotonic(), 0))
+            for job in list(self._unfinished):
+                self._give_up(job)
+
+    def _give_up(self, job):
+        """Ends a job without its answer. Called with the lock held."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        job.error = tf.errors.CancelledError(None, None, "The request was given up.")
+        self._end(job)
+
+    def _end(self, job):
+        self._unfinished.discard(job)
+        job.done.set()
+        self._changed.notify_all()
+
+    def _work(self):
+        while batch := self._next():
+            rows, outputs = [job.rows for job in batch], None
+            if len(batch) > 1:
+                outputs = run_joined([job.run for job in batch], rows)
+            for index, job in enumerate(batch):
+                if outputs is not None:
+                    job.outputs = outputs[index]
+                else:
+                    job.work()
+                with self._changed:
+                    self._end(job)
+            if outputs is None and len(batch) > 1 and not any(j.error for j in batch):
+                # What runs alone and not together is not tried together again.
+                batch[0].run.servable.row_limits[batch[0].run.name] = max(rows)
+            self._free(batch)
+
+    def _next(self):
+        """The jobs to run next, together; none when the server stops."""
+        with self._changed:
+            while True:
+                batch, pause = self._pick()
+                if batch:
+                    self.runs += 1
+                    self.requests += len(batch)
+                    self._waiting = [j for j in self._waiting if j not in batch]
+                    if batch[0].signature:
+                        self._at_work.add(batch[0].signature)
+                    return batch
+                if self._closed and not self._waiting:
+                    return []
+                self._changed.wait(pause)
+
+    def _pick(self):
+        """The oldest job that may start with its companions, or how long to wait."""
+        pause = None
+        for job in list(self._waiting):
+            if job.abandoned():
+                self._give_up(job)
+            elif job.signature is None:
+                return [job], None
+            elif job.signature not in self._at_work:
+                batch, full = self._companions(job)
+                many, until = self._gathering.get(job.signature, (0, 0))
+                left = until - time.monotonic()
+                if full or len(batch) >= many or left <= 0:
+                    return batch, None
+                pause = min(left, pause or left)
+        return [], pause
+
+    def _companions(self, first):
+        """What waits and fits into one run with a job, and whether more would not."""
+        most = first.run.servable.row_limits.get(first.run.name, self._max_rows)
+        most = min(most, self._max_rows)
+        batch, rows = [], 0
+        for job in self._waiting:
+            if job.kind == first.kind:
+                if batch and rows + job.rows > most:
+                    return batch, True
+                batch.append(job)
+                rows += job.rows
+        return batch, rows >= most
+
+    def _free(self, batch):
+        """Lets the next run of a signature begin."""
+        signature = batch[0].signature
+        with self._changed:
+            self._at_work.discard(signature)
+            self._gathering.pop(signature, None)
+            if len(batch) > 1:
+                until = time.monotonic() + GATHERING
+                self._gathering[signature] = (len(batch), until)
+            self._changed.notify_all()
