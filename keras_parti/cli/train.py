@@ -9,11 +9,12 @@ import keras
 from keras_parti import sampling
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
-from keras_parti.models import VIM, Parti, TextToImage, ViTVQGAN
+from keras_parti.models import VIM, Parti, TextEncoder, TextToImage, ViTVQGAN
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
+from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import train_tokenizer
 from keras_parti.training.vim import read_classes, train_vim
 from keras_parti.training.workdir import model_dir
@@ -48,30 +49,58 @@ def tokenizer(args):
     )
 
 
+def text_encoder(args):
+    """Trains the text encoder of a Parti, or goes on with it."""
+    caches, config, vocabulary = _captioned(args, TextEncoder)
+    _begin(args)
+    model = TextEncoder(config, dtype=args.dtype)
+    train_text_encoder(
+        model,
+        caches,
+        vocabulary,
+        args.workdir,
+        **_run_options(args),
+        mask_rate=args.mask_rate,
+        contrastive_weight=args.contrastive_weight,
+    )
+    print(
+        f"The text encoder is in {args.workdir}. Next: keras-parti train parti "
+        f"--preset {args.preset} --text-encoder {args.workdir} --workdir runs/parti ..."
+    )
+
+
 def parti(args):
     """Trains a Parti, or goes on with it."""
-    manifest = read_manifest(args.data)
-    config = Parti.preset_config(args.preset)
-    vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
+    caches, config, vocabulary = _captioned(args, Parti)
     if args.tokenizer:
         found = ViTVQGAN.load_dir(model_dir(args.tokenizer)).fingerprint()
-        if found != manifest["tokenizer"]:
-            raise ValueError(
-                f"{args.data} holds tokens of tokenizer {manifest['tokenizer']}; "
-                f"{args.tokenizer} is {found}. Encode the pictures with it."
-            )
-    fitted = {
-        "num_codes": manifest["num_codes"],
-        "num_tokens": manifest["num_tokens"],
-        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
-    }
-    config = _fit_config(config, fitted, args.preset)
+        for cache in caches:
+            expected = read_manifest(cache)["tokenizer"]
+            if found != expected:
+                raise ValueError(
+                    f"{cache} holds tokens of tokenizer {expected}; "
+                    f"{args.tokenizer} is {found}. Encode the pictures with it."
+                )
     _begin(args)
-    model = Parti(config)
+    model = Parti(config, dtype=args.dtype)
+    model.rematerialise = args.rematerialise
+    # Read before a checkpoint of this run, if there is one, takes their place.
+    if args.text_encoder:
+        TextEncoder.load_dir(model_dir(args.text_encoder)).give_encoder(model)
     if args.initial:
-        # Read before a checkpoint of this run, if there is one, takes their place.
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
-    train_parti(model, args.data, vocabulary, args.workdir, **_run_options(args))
+    train_parti(
+        model,
+        caches,
+        vocabulary,
+        args.workdir,
+        **_run_options(args),
+        schedule=args.schedule,
+        optimizer=args.optimizer,
+        average=args.average,
+        accumulated_batches=args.accumulated_batches,
+        label_rate=args.label_rate,
+    )
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
         f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
@@ -133,6 +162,20 @@ def export(args):
     )
     size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
     print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")
+
+
+def _captioned(args, model):
+    """Returns the caches by weight, the config that fits them, and the vocabulary."""
+    caches = dict(args.data)
+    manifest = read_manifest(next(iter(caches)))
+    config = model.preset_config(args.preset)
+    vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
+    fitted = {
+        "num_codes": manifest["num_codes"],
+        "num_tokens": manifest["num_tokens"],
+        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
+    }
+    return caches, _fit_config(config, fitted, args.preset), vocabulary
 
 
 def _fit_config(config, fitted, preset):

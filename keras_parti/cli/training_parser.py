@@ -118,23 +118,51 @@ def add_train(commands):
 
     command = add_command(
         parts,
+        "text-encoder",
+        "train:text_encoder",
+        "the text encoder of a Parti, before it",
+        "Trains a Parti's text encoder to tell hidden pieces of captions, and which "
+        "picture belongs to which, on the token cache that the Parti is trained on.",
+        "keras-parti train text-encoder --data runs/tokens --vocab "
+        "runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/text_encoder",
+    )
+    _add_captioned(command)
+    option(
+        command,
+        "--mask-rate",
+        "R",
+        "share of the pieces that are hidden",
+        number(0, 0.99),
+        0.15,
+    )
+    option(
+        command,
+        "--contrastive-weight",
+        "W",
+        "weight of telling pictures apart; 0 leaves it out",
+        number(0),
+        1.0,
+    )
+    add_run(command, steps=3000, batch_size=64, learning_rate=1e-3, warmup_steps=200)
+
+    command = add_command(
+        parts,
         "parti",
         "train:parti",
         "a Parti, on tokens and captions",
-        "Trains a Parti on a token cache of `keras-parti encode`. The cache decides "
-        "the number of codes and of ids a picture, whatever the preset says.",
+        "Trains a Parti on token caches of `keras-parti encode`. They decide the "
+        "number of codes and of ids a picture, whatever the preset says.",
         "keras-parti train parti --data runs/tokens --vocab "
-        "runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/parti",
+        "runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/parti\n"
+        "keras-parti train parti --data runs/captioned:0.7 --data runs/labelled:0.3 "
+        "--vocab runs/vocab/vocabulary.model --preset parti_emoji --workdir runs/mix",
     )
-    required(
-        command, "--data", "DIR", "a token cache, from `keras-parti encode`", folder
-    )
-    add_vocab(command)
+    _add_captioned(command)
     option(
         command,
         "--tokenizer",
         "DIR",
-        "check that the cache is of this tokenizer",
+        "check that the caches are of this tokenizer",
         folder,
     )
     option(
@@ -144,5 +172,80 @@ def add_train(commands):
         "start from the weights of this Parti, to finetune it",
         folder,
     )
-    add_preset(command, presets.PARTI)
+    option(
+        command,
+        "--text-encoder",
+        "DIR",
+        "start from this text encoder, of `keras-parti train text-encoder`",
+        folder,
+    )
+    command.add_argument(
+        "--optimizer",
+        choices=["adamw", "adafactor"],
+        default="adamw",
+        help="adafactor is the paper's: 1 byte of state a parameter, not 8 (default "
+        "adamw)",
+    )
+    command.add_argument(
+        "--schedule",
+        choices=["cosine", "exponential"],
+        default="cosine",
+        help="how the rate falls; exponential is the paper's (default cosine)",
+    )
+    option(
+        command,
+        "--average",
+        "M",
+        "keep a moving average of the weights, with this momentum, such as 0.999",
+        number(0, 1),
+    )
+    option(
+        command,
+        "--accumulated-batches",
+        "N",
+        "batches whose mean gradient makes one update",
+        integer(1),
+        1,
+    )
+    command.add_argument(
+        "--rematerialise",
+        action="store_true",
+        help="compute activations again in the backward pass: less memory, more time",
+    )
+    option(
+        command,
+        "--label-rate",
+        "R",
+        "how often the text is a picture's name instead of a caption",
+        number(0, 1),
+        0.0,
+    )
     add_run(command, steps=3000, batch_size=32, learning_rate=1e-3, warmup_steps=200)
+
+
+def _add_captioned(command):
+    """Adds what trainings on token caches with captions have in common."""
+    command.add_argument(
+        "--data",
+        metavar="DIR[:WEIGHT]",
+        type=weighted_folder,
+        action="append",
+        required=True,
+        help="a token cache, from `keras-parti encode`; several are mixed by weight",
+    )
+    add_vocab(command)
+    add_preset(command, presets.PARTI)
+    command.add_argument(
+        "--dtype",
+        choices=["float32", "mixed_bfloat16"],
+        default="float32",
+        help="of the computation; weights are float32 (default float32)",
+    )
+
+
+def weighted_folder(text):
+    """Parses DIR or DIR:WEIGHT; returns the path and the weight."""
+    path, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_dir():
+        return folder(text), 1.0
+    return folder(path), number(1e-9)(weight)

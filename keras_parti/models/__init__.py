@@ -3,6 +3,7 @@
 from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
 from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.perceptual import Perceptual, load_perceptual
+from keras_parti.models.text_encoder import TextEncoder, TextEncoderConfig
 from keras_parti.models.text_to_image import TextToImage
 from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
@@ -14,6 +15,8 @@ __all__ = [
     "Parti",
     "PartiConfig",
     "Perceptual",
+    "TextEncoder",
+    "TextEncoderConfig",
     "TextToImage",
     "VIMConfig",
     "ViTVQGAN",

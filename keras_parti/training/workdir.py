@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.guards import StopAtNonFinite
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,15 @@ def fit(
     `workdir/model`. A killed run loses at most one epoch: called again with the
     same arguments it continues, with the batches it would have seen.
 
+    Where the optimiser keeps moving averages of the weights (`use_ema`), these are
+    what is validated, what `workdir/model` holds, and what the model has in the end;
+    a checkpoint holds both.
+
     Args:
         model: a compiled `ConfigModel`.
-        dataset: `tf.data.Dataset` that repeats for ever in an order fixed by a seed.
+        dataset: `tf.data.Dataset` that repeats for ever in an order fixed by a seed; or
+            a function that returns it without its first batches, called with their
+            number, where that is cheaper than to make them and leave them out.
         workdir: str or path. Also receives `logs/` for TensorBoard and `config.json`.
         epochs: int. The whole run's epochs, those done before included.
         steps_per_epoch: int. Batches an epoch.
@@ -46,8 +53,8 @@ def fit(
         validation_data: as in `keras.Model.fit`.
 
     Raises:
-        ValueError: where the folder holds a run of another configuration, or a loss or
-            a weight stops being finite.
+        ValueError: where the folder holds a run of another configuration or of another
+            optimiser, or a loss or a weight stops being finite.
     """
     workdir = Path(workdir)
     _check_config(model, workdir)
@@ -55,13 +62,17 @@ def fit(
     done = checkpoints.restore(model)
     if done >= epochs:
         logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
+        for optimizer, moved in _players(model):
+            optimizer.finalize_variable_values(moved)
         return
+    skipped = done * steps_per_epoch
     model.fit(
-        dataset.skip(done * steps_per_epoch),
+        dataset(skipped) if callable(dataset) else dataset.skip(skipped),
         epochs=epochs,
         initial_epoch=done,
         steps_per_epoch=steps_per_epoch,
         callbacks=[
+            ValidateAverages(_players),
             *callbacks,
             StopAtNonFinite(),
             keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
@@ -97,27 +108,41 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder = workdir / "checkpoints"
 
     def restore(self, model):
-        """Loads the newest readable checkpoint; returns the number of epochs done."""
-        model.optimizer.build(model.trainable_variables)
-        variables = _variables(model)
+        """Loads the newest readable checkpoint; returns the number of epochs done.
+
+        Raises:
+            ValueError: there are checkpoints, and none can be used.
+        """
+        for optimizer, moved in _players(model):
+            optimizer.build(moved)
+        variables, reason = _variables(model), None
         for path in sorted(self.folder.glob("[0-9]*.npz"), reverse=True):
             try:
                 values = _read(path, variables)
             except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
                 logger.warning("%s is broken, trying the one before: %s", path, error)
+                reason = error
                 continue
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             logger.info("Restored %s", path)
             return int(path.stem)
+        if reason is not None:
+            # To begin again would soon delete them.
+            raise ValueError(
+                f"No checkpoint in {self.folder} can be used: {reason}. Choose another "
+                "workdir, or give the options that the run began with."
+            )
         return 0
 
     def on_epoch_end(self, epoch, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "aside.npz"
         np.savez(aside, *map(ops.convert_to_numpy, _variables(self.model)))
+        # Before the checkpoint counts: killed in between, the epoch is done again.
+        with averaged(_players(self.model)):
+            self.model.save_dir(self.model_folder)
         os.replace(aside, self.folder / f"{epoch + 1:06d}.npz")
-        self.model.save_dir(self.model_folder)
         for old in sorted(self.folder.glob("[0-9]*.npz"))[:-KEPT]:
             old.unlink()
 
@@ -128,29 +153,44 @@ def _read(path, variables):
         values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
     found, wanted = [[tuple(v.shape) for v in x] for x in (values, variables)]
     if found != wanted:
-        raise ValueError("it holds variables of other shapes")
+        raise ValueError(
+            f"{path.name} holds {len(found)} variables, not {len(wanted)}, or of other "
+            "shapes, so it is of another optimiser"
+        )
     return values
 
 
 def _variables(model):
     """Returns all that a run must find again, in an order that the config fixes."""
-    metrics = {id(v) for v in model.metrics_variables}
-    variables = [*model.variables, *model.optimizer.variables]
-    return [v for v in variables if id(v) not in metrics]
+    records = {id(v) for v in model.metrics_variables}
+    variables = list(model.variables)
+    for optimizer, _ in _players(model):
+        records.add(id(getattr(optimizer, "gradient_norm", None)))
+        variables += optimizer.variables
+    return [v for v in variables if id(v) not in records]
+
+
+def _players(model):
+    """Returns pairs of an optimiser and the variables it moves; a GAN has two."""
+    if hasattr(model, "players"):
+        return model.players
+    return [(model.optimizer, model.trainable_variables)]
 
 
 def _check_config(model, workdir):
     """Writes the model's config, or compares it with the one a run began with."""
     path = workdir / "config.json"
     config = {"model": type(model).__name__, **dataclasses.asdict(model.config)}
-    if path.exists():
-        begun = json.loads(path.read_text())
-        for name in sorted(begun.keys() | config.keys()):
-            if begun.get(name) != config.get(name):
-                raise ValueError(
-                    f"{workdir} holds a run with {name}={begun.get(name)!r}. "
-                    f"Received: {name}={config.get(name)!r}. Choose another workdir."
-                )
+    text = json.dumps(config, indent=2) + "\n"
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    config = json.loads(text)  # tuples as lists
+    # Fields that a later release brought are not among those that the run began with.
+    for name, value in json.loads(path.read_text()).items():
+        if config.get(name) != value:
+            raise ValueError(
+                f"{workdir} holds a run with {name}={value!r}. "
+                f"Received: {name}={config.get(name)!r}. Choose another workdir."
+            )

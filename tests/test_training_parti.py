@@ -1,0 +1,208 @@
+"""Runs of Parti: mixes of caches, averages, accumulation, and what a run tells."""
+
+import argparse
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from keras_parti import data  # noqa: E402
+from keras_parti.cli.training_parser import weighted_folder  # noqa: E402
+from keras_parti.models import Parti  # noqa: E402
+from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
+from keras_parti.training import parti, workdir  # noqa: E402
+
+NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "vocabulary.model"
+    train_vocabulary([f"{name} in toy style" for name in NAMES], path, size=290)
+    return Vocabulary.from_file(path, 11)
+
+
+def write_cache(folder, first_id, captions=1, tokenizer="a tokenizer", count=14):
+    """A cache whose pictures begin with `first_id`, the rest of ids counting up."""
+    names = [NAMES[i % 7] for i in range(count)]
+    examples = {
+        "image": np.full((count, 1, 1, 3), first_id / 100, "float32"),
+        "captions": [[f"{n} in toy style"] * captions for n in names],
+        "name": names,
+    }
+    rest = np.arange(8, dtype="int32")[None]
+
+    def encode(images):
+        first = np.rint(100 * images[:, 0, 0, :1]).astype("int32")
+        return np.concatenate([first, rest.repeat(len(images), 0)], 1)
+
+    for split in ("train", "validation"):
+        dataset = tf.data.Dataset.from_tensor_slices(examples)
+        data.write_token_cache(folder, split, dataset, encode, tokenizer, 23, 9)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return write_cache(tmp_path_factory.mktemp("cache"), 5)
+
+
+def run(folder, cache, vocabulary, steps=6, **options):
+    keras.utils.set_random_seed(4)
+    model = Parti.from_preset("parti_tiny", decoder_layers=1)
+    # Tracing a graph takes longer than six steps without one.
+    model.compile = functools.partial(model.compile, run_eagerly=True)
+    options = {"steps_per_epoch": 2, "warmup_steps": 1, "verbose": 0, **options}
+    parti.train_parti(model, cache, vocabulary, folder, steps, 5, **options)
+    return model
+
+
+def same_weights(one, other):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+class Logs(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(dict(logs))
+
+
+def test_a_killed_run_with_all_its_options_ends_as_if_it_had_not_been(
+    tmp_path, monkeypatch, cache, vocabulary
+):
+    """Adafactor's 8 bits, averages, accumulated gradients, the paper's schedule."""
+    options = {
+        "optimizer": "adafactor",
+        "schedule": "exponential",
+        "average": 0.7,
+        "accumulated_batches": 2,
+    }
+    logs = Logs()
+    whole = run(tmp_path / "whole", cache, vocabulary, callbacks=[logs], **options)
+
+    original = workdir.Checkpoints.on_epoch_end
+
+    def killed(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        original(self, epoch, logs)
+
+    with monkeypatch.context() as context:
+        context.setattr(workdir.Checkpoints, "on_epoch_end", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", cache, vocabulary, **options)
+    resumed = run(tmp_path / "cut", cache, vocabulary, **options)
+    same_weights(resumed, whole)
+
+    # What is kept to be used, and what is returned, are the averages.
+    same_weights(Parti.load_dir(tmp_path / "cut" / "model"), whole)
+    same_weights(run(tmp_path / "cut", cache, vocabulary, **options), whole)
+    with np.load(tmp_path / "cut" / "checkpoints" / "000003.npz") as arrays:
+        kept = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+    assert {a.dtype.name for a in kept} >= {"int8", "float32"}
+    averages = [a for a in kept if a.shape == whole.weights[0].shape]
+    assert np.abs(averages[0] - averages[1]).max() > 1e-4
+    np.testing.assert_allclose(averages[1], whole.get_weights()[0], atol=1e-7)
+
+    # The last epoch's loss of validation is that of the averages.
+    held_out = parti.batches(cache, "validation", vocabulary, 5)
+    loss = whole.evaluate(held_out, verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(logs.epochs[-1]["val_loss"], rel=1e-5)
+    last = logs.epochs[-1]
+    assert last["perplexity"] == pytest.approx(np.exp(last["loss"]))
+    assert last["val_perplexity"] == pytest.approx(np.exp(last["val_loss"]))
+    assert last["learning_rate"] == pytest.approx(1e-3 / 40)
+    assert last["gradient_norm"] > 0
+    assert last["tokens_per_second"] > 0
+    assert 0 <= last["token_accuracy"] <= 1
+
+
+def test_a_checkpoint_of_another_optimizer_is_not_run_over(tmp_path, cache, vocabulary):
+    run(tmp_path, cache, vocabulary, steps=2)
+    with pytest.raises(ValueError, match=r"No checkpoint in .*of another optimiser"):
+        run(tmp_path, cache, vocabulary, steps=4, optimizer="adafactor")
+    assert (tmp_path / "checkpoints" / "000001.npz").exists()
+
+
+def test_a_field_that_came_later_keeps_no_run_from_going_on(
+    tmp_path, cache, vocabulary
+):
+    run(tmp_path, cache, vocabulary, steps=2)
+    begun = json.loads((tmp_path / "config.json").read_text())
+    del begun["image_dropout_rate"]
+    (tmp_path / "config.json").write_text(json.dumps(begun))
+    run(tmp_path, cache, vocabulary, steps=2)
+
+
+def drawn(dataset, count):
+    pairs = list(dataset.take(count).as_numpy_iterator())
+    firsts = np.concatenate([x["image_ids"][:, 0] for x, _ in pairs])
+    return firsts, np.concatenate([x["text_ids"] for x, _ in pairs])
+
+
+def test_caches_are_mixed_by_their_weights(tmp_path, vocabulary):
+    mix = {write_cache(tmp_path / str(i), i): w for i, w in ((2, 0.7), (9, 2.1))}
+    firsts, _ = drawn(parti.batches(mix, "train", vocabulary, 10, seed=1), 100)
+    assert set(firsts) == {2, 9}
+    # Five standard deviations of 1,000 draws.
+    assert abs((firsts == 2).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 1000)
+    firsts, _ = drawn(parti.batches(mix, "validation", vocabulary, 10), -1)
+    assert firsts.tolist() == [2] * 14 + [9] * 14
+
+
+def test_left_out_batches_are_the_first_ones(tmp_path, cache, vocabulary):
+    mix = {cache: 0.6, write_cache(tmp_path, 9): 0.4}
+    options = {"seed": 3, "label_rate": 0.5}
+    whole = drawn(parti.batches(mix, "train", vocabulary, 5, **options), 11)
+    rest = drawn(parti.batches(mix, "train", vocabulary, 5, skipped=7, **options), 4)
+    for a, b in zip(whole, rest, strict=True):
+        np.testing.assert_array_equal(a[35:], b)
+
+
+@pytest.mark.parametrize(("captions", "rate", "share"), [(1, 0.3, 0.3), (0, 0.0, 1.0)])
+def test_labels_take_the_place_of_captions(tmp_path, vocabulary, captions, rate, share):
+    folder = write_cache(tmp_path, 5, captions)
+    dataset = parti.batches(folder, "train", vocabulary, 10, 1, label_rate=rate)
+    _, texts = drawn(dataset, 100)
+    labels = {tuple(row) for row in vocabulary.encode(NAMES)}
+    found = np.mean([tuple(row) in labels for row in texts])
+    assert abs(found - share) <= 5 * np.sqrt(share * (1 - share) / 1000)
+
+
+def test_bad_mixes_are_refused(tmp_path, cache, vocabulary):
+    other = write_cache(tmp_path / "other", 5, tokenizer="another")
+    with pytest.raises(ValueError, match=r"of one tokenizer.*another"):
+        parti.batches({cache: 1, other: 1}, "train", vocabulary, 5)
+    with pytest.raises(ValueError, match=r"must be positive. Received: 0"):
+        parti.batches({cache: 0}, "train", vocabulary, 5)
+
+
+def test_bad_options_are_refused(tmp_path, cache, vocabulary, two_replicas):
+    model = Parti.from_preset("parti_tiny")
+    with pytest.raises(ValueError, match="must divide `steps_per_epoch`, 100"):
+        parti.train_parti(model, cache, vocabulary, tmp_path, accumulated_batches=3)
+    with pytest.raises(ValueError, match="`schedule` must be one of"):
+        parti.train_parti(model, cache, vocabulary, tmp_path, schedule="linear")
+    with pytest.raises(ValueError, match="`optimizer` must be one of"):
+        parti.compile_parti(model, 1e-3, optimizer="sgd")
+    with two_replicas.scope(), pytest.raises(ValueError, match="with 2 replicas"):
+        parti.compile_parti(model, 1e-3, accumulated_batches=2)
+
+
+def test_a_cache_has_its_weight_behind_a_colon(tmp_path):
+    odd = tmp_path / "a:0.5"
+    odd.mkdir()
+    assert weighted_folder(f"{tmp_path}:0.7") == (tmp_path, 0.7)
+    assert weighted_folder(str(tmp_path)) == (tmp_path, 1.0)
+    assert weighted_folder(str(odd)) == (odd, 1.0)
+    for bad in (f"{tmp_path}:0", f"{tmp_path}:x", f"{tmp_path}/none:0.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"must be|no folder"):
+            weighted_folder(bad)
