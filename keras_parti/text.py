@@ -9,6 +9,10 @@ import sentencepiece
 
 from keras_parti.layers.embeddings import BOS, EOS, PAD, UNK
 
+# Captions that a vocabulary is trained on at most, drawn at random from more: some
+# gigabytes of SentencePiece's memory. Parti too samples its training texts.
+SAMPLED = 1_000_000
+
 
 class Vocabulary:
     """A SentencePiece model and the length that prompts are padded or cut to.
@@ -207,8 +211,9 @@ def train_vocabulary(captions, path, size=16_000, fold_case=True):
     """Trains a unigram SentencePiece model on captions.
 
     Pieces, bytes and special ids are at most `size` together: fewer where the
-    captions do not hold enough different substrings. SentencePiece and the size are
-    Parti's (section 2). Unigram, byte fallback and the normalisation (NFKC, and
+    captions do not hold enough different substrings. Of more than `SAMPLED` captions
+    so many are drawn, always the same ones. SentencePiece, the size and the sampling
+    are Parti's (section 2). Unigram, byte fallback and the normalisation (NFKC, and
     control characters and runs of spaces become one space) are not published.
 
     Args:
@@ -232,7 +237,7 @@ def train_vocabulary(captions, path, size=16_000, fold_case=True):
         >>> vocabulary.decode(vocabulary.encode(["Green PEPPER", ""]))
         ['green pepper', '']
     """
-    captions = [text for text in map(_text, captions) if text.strip()]
+    captions = _sample(text for text in map(_text, captions) if text.strip())
     if not captions:
         raise ValueError("`captions` must hold some text. Received none.")
     model = io.BytesIO()
@@ -258,6 +263,17 @@ def train_vocabulary(captions, path, size=16_000, fold_case=True):
             f"`size` {size} does not suit these captions. SentencePiece: {error}"
         ) from None
     Path(path).write_bytes(model.getvalue())
+
+
+def _sample(texts):
+    """Returns `SAMPLED` of the texts at most, each with the same chance."""
+    kept, rng = [], np.random.default_rng(0)
+    for count, text in enumerate(texts):
+        if count < SAMPLED:
+            kept.append(text)
+        elif (place := int(rng.integers(count + 1))) < SAMPLED:
+            kept[place] = text
+    return kept
 
 
 def _processor(model_bytes):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from keras_parti import text
 from keras_parti.text import BOS, EOS, PAD, Vocabulary, train_vocabulary
 
 LENGTH = 23
@@ -227,6 +228,35 @@ def test_another_vocabulary_has_another_fingerprint(vocabulary, tmp_path):
 def test_size_is_a_limit(tmp_path):
     train_vocabulary(CAPTIONS, tmp_path / "small.model", size=290)
     assert Vocabulary.from_file(tmp_path / "small.model").size <= 290
+
+
+def test_of_many_captions_some_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "SAMPLED", 100)
+    kept = np.array([text._sample(map(str, range(150))) for _ in range(2)], int)
+    assert (kept[0] == kept[1]).all()
+    assert len(set(kept[0])) == 100
+    # All 150 have the same chance: the mean of 100 of them, within 5 deviations.
+    assert abs(kept[0].mean() - 74.5) < 5 * np.sqrt(150**2 / 12 / 100)
+    assert text._sample(iter("abc")) == ["a", "b", "c"]
+
+
+@pytest.mark.slow
+def test_the_papers_size_and_length(tmp_path):
+    """16,000 pieces, 128 ids a row, what is longer cut and said to be."""
+    rng = np.random.default_rng(0)
+    sounds = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
+    words = ["".join(rng.choice(sounds, n)) for n in rng.integers(2, 5, 20_000)]
+    captions = [" ".join(rng.choice(words, 8)) for _ in range(20_000)]
+    train_vocabulary(captions, tmp_path / "full.model")
+    full = Vocabulary.from_file(tmp_path / "full.model")
+    assert full.size == 16_000
+    report = full.encode_report([" ".join(words[:200]), captions[0], ""])
+    assert report["ids"].shape == (3, 128)
+    assert report["ids"].max() < 16_000
+    assert report["truncated"].tolist() == [True, False, False]
+    assert report["num_tokens"][0] >= 202
+    assert report["ids"][0, -1] == EOS
+    assert report["num_tokens"][2] == 2
 
 
 def test_training_is_quiet(tmp_path, capfd):
