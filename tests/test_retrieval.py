@@ -332,10 +332,15 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     images = make_set(4, size=32).images[:7]
     results = evaluate_reconstruction(Rounding(), images, tmp_path, batch_size=3)
     x = images / 255.0
-    copies = {"tokenizer": (images // 64 * 64 + 32) / 255.0, "white": np.ones_like(x)}
+    copies = {"tokenizer": (images // 64 * 64 + 32) / 255.0}
+    copies["mean"] = x.mean(axis=(1, 2), keepdims=True)
     for key, copy in copies.items():
         expected = -10 * np.log10(((x - copy) ** 2).mean(axis=(1, 2, 3)))
         assert results["psnr"][key] == pytest.approx(expected.mean(), rel=1e-5)
+    error = x - copies["tokenizer"]
+    assert results["l1"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
+    assert results["l2"] == pytest.approx(np.square(error).mean(), rel=1e-5)
+    assert results["ssim"]["mean"] < results["ssim"]["tokenizer"] < 1
     assert results["usage"] == pytest.approx(4 / 5)
     p = np.bincount((images // 64).ravel()) / images.size
     assert results["perplexity"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))

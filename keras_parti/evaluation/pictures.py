@@ -69,7 +69,8 @@ class Pictures:
         empty = [""] * len(arrays["image"])
         return cls(
             np.asarray(arrays["image"], np.uint8),
-            np.array([captions[0] for captions in arrays.get("captions", [])], np.str_),
+            # A folder of pictures may lack captions: the prompt is then empty.
+            np.array([c[0] if c else "" for c in arrays.get("captions", [])], np.str_),
             list(arrays.get("synonyms", [[] for _ in empty])),
             np.array(arrays.get("name", empty), np.str_),
             np.array(arrays.get("style", empty), np.str_),
@@ -103,6 +104,24 @@ class Pictures:
         images, prompts, names, styles, tones = columns
         synonyms = [texts for part in parts for texts in part.synonyms]
         return Pictures(images, prompts, synonyms, names, styles, tones)
+
+
+def load_images(name_or_dir, split, image_size):
+    """Reads the pictures of a split, whether or not anything is said of them.
+
+    Args:
+        name_or_dir: as `keras_parti.data.load` takes it.
+        split: str.
+        image_size: int. Side in pixels that they are resized to.
+
+    Returns:
+        uint8 `(n, image_size, image_size, 3)`.
+    """
+    from keras_parti.data.datasets import load  # needs TensorFlow
+
+    examples = load(name_or_dir, split, image_size=image_size).as_numpy_iterator()
+    images = [np.rint(each["image"] * 255.0).astype(np.uint8) for each in examples]
+    return np.stack(images or [np.zeros((0, image_size, image_size, 3), np.uint8)])
 
 
 def load_splits(name_or_dir):

@@ -1,4 +1,4 @@
-"""How faithful a tokenizer is: PSNR, use of its codebook, pictures before and after."""
+"""How faithful a tokenizer is: PSNR, SSIM, use of its codebook, before and after."""
 
 from pathlib import Path
 
@@ -9,30 +9,34 @@ from tqdm import tqdm
 from keras_parti.evaluation.features import PixelFeatures
 from keras_parti.evaluation.gallery import strip
 from keras_parti.evaluation.reports import markdown_table, write_report
-from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr
+from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
 
-THUMBNAIL = 16  # pixels along each side, of the thumbnail to be beaten
+THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
+SHOWN_SIZE = (128, 256)  # least and largest width of a picture in the strip, in pixels
 
 
 def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=10):
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
-    Two baselines stand beside it: a thumbnail of 16 x 16 (mean over areas) enlarged
-    again (bicubic), and all white, since these sets are drawn on white.
+    Two baselines stand beside it: a thumbnail of one pixel an id (mean over areas)
+    enlarged again (bicubic), and the mean colour of each picture.
 
     Args:
         tokenizer: with `encode` (images to ids), `decode` (ids to images in [0, 1]) and
             `config.num_codes`, such as a `ViTVQGAN`.
-        pictures: uint8 `(n, height, width, 3)`, or `Pictures`.
+        pictures: uint8 `(n, height, width, 3)`, 11 pixels or more along each side, or
+            `Pictures`.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
         batch_size: int.
         columns: int. Pictures in the strip, evenly spread over the set.
 
     Returns:
-        The content of `results.json`: `pictures`; `psnr`, the means over pictures in
-        decibels of `tokenizer`, `thumbnail` and `white`; `psnr_quantiles` of the
-        tokenizer; `usage` in [0, 1] and `perplexity` of the codebook over the set
-        seen once; `num_codes`, `ids_per_picture`.
+        The content of `results.json`: `pictures`; `psnr` in decibels and `ssim`, the
+        means over pictures of `tokenizer`, `thumbnail` and `mean`; `l1` and `l2`, the
+        tokenizer's mean absolute and mean square error; `psnr_quantiles` and
+        `ssim_quantiles` of the tokenizer; `thumbnail_size`; `usage` in [0, 1] and
+        `perplexity` of the codebook over the set seen once; `num_codes`;
+        `ids_per_picture`.
 
     Raises:
         ValueError: no pictures, or of another size than the tokenizer's.
@@ -44,8 +48,9 @@ def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=
             f"Received: {images.dtype} {images.shape}"
         )
     num_codes = tokenizer.config.num_codes
+    size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
-    decibels = {"tokenizer": [], "thumbnail": [], "white": []}
+    scores = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
     shown = np.unique(np.linspace(0, len(images) - 1, columns).astype(int))
     rebuilt = {}
     starts = range(0, len(images), batch_size)
@@ -56,23 +61,29 @@ def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=
         perplexity.update_state(ids)
         copies = {
             "tokenizer": np.clip(_array(tokenizer.decode(ids)), 0.0, 1.0),
-            "thumbnail": thumbnail(batch),
-            "white": np.ones_like(batch),
+            "thumbnail": thumbnail(batch, size),
+            "mean": np.broadcast_to(batch.mean((1, 2), keepdims=True), batch.shape),
         }
         for name, copy in copies.items():
-            decibels[name].append(_array(psnr(batch, copy)))
+            for score, values in _compare(batch, copy).items():
+                scores[score].setdefault(name, []).append(values)
         for index in shown[(shown >= start) & (shown < start + len(batch))]:
             rebuilt[index] = {
                 name: copy[index - start] for name, copy in copies.items()
             }
-    decibels = {name: np.concatenate(parts) for name, parts in decibels.items()}
-    quantiles = np.percentile(decibels["tokenizer"], [5, 50, 95])
+    scores = {
+        score: {name: np.concatenate(parts) for name, parts in of.items()}
+        for score, of in scores.items()
+    }
     results = {
         "pictures": len(images),
-        "psnr": {name: float(values.mean()) for name, values in decibels.items()},
-        "psnr_quantiles": dict(
-            zip(("5 %", "50 %", "95 %"), quantiles.tolist(), strict=True)
-        ),
+        "psnr": {name: float(v.mean()) for name, v in scores["psnr"].items()},
+        "ssim": {name: float(v.mean()) for name, v in scores["ssim"].items()},
+        "l1": float(scores["l1"]["tokenizer"].mean()),
+        "l2": float(scores["l2"]["tokenizer"].mean()),
+        "psnr_quantiles": _quantiles(scores["psnr"]["tokenizer"]),
+        "ssim_quantiles": _quantiles(scores["ssim"]["tokenizer"]),
+        "thumbnail_size": size,
         "usage": float(usage.result()),
         "perplexity": float(perplexity.result()),
         "num_codes": num_codes,
@@ -81,11 +92,27 @@ def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=
     write_report(out, results, _report(results))
     rows = [
         ("original", images[shown]),
-        ("thumbnail", np.stack([rebuilt[index]["thumbnail"] for index in shown])),
         ("reconstruction", np.stack([rebuilt[index]["tokenizer"] for index in shown])),
+        ("thumbnail", np.stack([rebuilt[index]["thumbnail"] for index in shown])),
     ]
-    strip(rows, size=2 * images.shape[2]).save(Path(out) / "strip.png")
+    width = int(np.clip(2 * images.shape[2], *SHOWN_SIZE))
+    strip(rows, size=width).save(Path(out) / "strip.png")
     return results
+
+
+def _compare(images, copies):
+    error = images - copies
+    return {
+        "psnr": _array(psnr(images, copies)),
+        "ssim": _array(ssim(images, copies)),
+        "l1": np.abs(error).mean((1, 2, 3)),
+        "l2": np.square(error).mean((1, 2, 3)),
+    }
+
+
+def _quantiles(values):
+    found = np.percentile(values, [5, 50, 95]).tolist()
+    return dict(zip(("5 %", "50 %", "95 %"), found, strict=True))
 
 
 def thumbnail(images, size=THUMBNAIL):
@@ -111,13 +138,14 @@ def _array(tensor):
 
 
 def _report(results):
-    header = ["picture", "mean PSNR (dB)"]
+    side = results["thumbnail_size"]
+    header = ["picture", "mean PSNR (dB)", "mean SSIM"]
     rows = [
-        [name, f"{results['psnr'][key]:.2f}"]
+        [name, f"{results['psnr'][key]:.2f}", f"{results['ssim'][key]:.3f}"]
         for key, name in (
             ("tokenizer", "the tokenizer's reconstruction"),
-            ("thumbnail", f"a {THUMBNAIL} x {THUMBNAIL} thumbnail, enlarged"),
-            ("white", "all white"),
+            ("thumbnail", f"a {side} x {side} thumbnail, enlarged"),
+            ("mean", "its mean colour"),
         )
     ]
     low, middle, high = results["psnr_quantiles"].values()
