@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_parti import data, sampling
+from keras_parti import sampling
 from keras_parti.cli.draw import serving
-from keras_parti.evaluation.pictures import Pictures, load_splits
+from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
 from keras_parti.evaluation.retrieval import evaluate_retrieval
 from keras_parti.models import ViTVQGAN
@@ -28,8 +28,8 @@ def reconstruction(args):
     """Measures a tokenizer."""
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     size = tokenizer.config.image_size
-    pictures = Pictures.from_examples(data.load(args.data, args.split, image_size=size))
-    evaluate_reconstruction(Compiled(tokenizer), pictures, args.out)
+    images = load_images(args.data, args.split, size)
+    evaluate_reconstruction(Compiled(tokenizer), images, args.out)
     _tell(args.out)
 
 
