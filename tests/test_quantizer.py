@@ -104,3 +104,11 @@ def test_plain_codes_keep_their_lengths_under_mixed_precision():
     ids = np.arange(CODES, dtype="int32")[None]
     np.testing.assert_array_equal(layer.lookup(ids)[0], layer.codebook)
     assert keras.backend.standardize_dtype(layer.lookup(ids).dtype) == "float32"
+
+
+def test_a_vit_vqgan_passes_the_choice_on():
+    from keras_parti.models import ViTVQGAN
+
+    plain = ViTVQGAN.from_preset("vit_vqgan_tiny", normalized_codes=False)
+    assert not plain.quantizer.normalized
+    assert ViTVQGAN.from_preset("vit_vqgan_tiny").quantizer.normalized
