@@ -23,7 +23,7 @@ import keras
 from keras_parti import data
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
 from keras_parti.models import ViTVQGAN
-from keras_parti.training.tokenizer import train_tokenizer
+from keras_parti.training.tokenizer import Losses, train_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
 
@@ -70,7 +70,7 @@ def main(argv=None):
         warmup_steps=args.steps // 20,
         # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean over
         # values it takes 10 here to be worth as much as the codes' own loss.
-        loss_weights={"images": 10.0, "laplace": 0.1},
+        terms=Losses({"l2": 10.0}),
         steps_per_epoch=min(100, args.steps // 2),
         seed=args.seed,
         verbose=2,

@@ -1,29 +1,20 @@
-"""Training runs: resumed = uninterrupted, codes placed on data, broken checkpoints."""
+"""Training runs: resumed = uninterrupted, broken checkpoints, replicas."""
 
 import json
 
 import keras
 import numpy as np
 import pytest
+from discs import pictures
 
 tf = pytest.importorskip("tensorflow")
 
 from keras_parti import data  # noqa: E402
 from keras_parti.models import Parti, ViTVQGAN  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
-from keras_parti.training import codebook, parti, tokenizer, workdir  # noqa: E402
+from keras_parti.training import parti, workdir  # noqa: E402
 
 NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
-
-
-def pictures(count=14, size=12):
-    """Discs of different places and colours on white."""
-    y, x = np.mgrid[:size, :size]
-    images = np.ones((count, size, size, 3), "float32")
-    for i in range(count):
-        disc = (x - 3 - i % 5) ** 2 + (y - 4 - i % 4) ** 2 < 9
-        images[i][disc] = [(i % 3) / 2, (i % 4) / 3, (i % 5) / 4]
-    return images
 
 
 def examples(count=14):
@@ -42,19 +33,6 @@ def examples(count=14):
     )
 
 
-@pytest.fixture
-def pictures_by_name(monkeypatch):
-    """Replaces the picture sets by the discs."""
-
-    def load(name, split, shuffle_seed=None, repeat=False, image_size=None):
-        dataset = examples()
-        if shuffle_seed is not None:
-            dataset = dataset.shuffle(14, seed=shuffle_seed)
-        return dataset.repeat() if repeat else dataset
-
-    monkeypatch.setattr(data, "load", load, raising=False)
-
-
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "vocabulary.model"
@@ -71,14 +49,6 @@ def cache(tmp_path_factory):
             folder, split, examples(), model.encode, model.fingerprint(), 23, 9
         )
     return folder
-
-
-def train_tokenizer(folder, steps, **kwargs):
-    keras.utils.set_random_seed(3)
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny", output="rgb")
-    options = {"batch_size": 5, "steps_per_epoch": 2, "warmup_steps": 1, "verbose": 0}
-    tokenizer.train_tokenizer(model, "discs", folder, steps, **options, **kwargs)
-    return model
 
 
 def same_weights(one, other):
@@ -100,23 +70,6 @@ def kill_in_epoch(monkeypatch, number):
         original(self, epoch, logs)
 
     monkeypatch.setattr(workdir.Checkpoints, "on_epoch_end", on_epoch_end)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("patchwise_steps", [0, 4])
-def test_a_killed_tokenizer_run_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, caplog, pictures_by_name, patchwise_steps
-):
-    whole = train_tokenizer(tmp_path / "whole", 6, patchwise_steps=patchwise_steps)
-    with monkeypatch.context() as context:
-        kill_in_epoch(context, 1)
-        with pytest.raises(Killed):
-            train_tokenizer(tmp_path / "cut", 6, patchwise_steps=patchwise_steps)
-    with caplog.at_level("INFO"):
-        resumed = train_tokenizer(tmp_path / "cut", 6, patchwise_steps=patchwise_steps)
-    assert "Restored" in caplog.text
-    same_weights(resumed, whole)
-    same_weights(ViTVQGAN.load_dir(tmp_path / "cut" / "model"), whole)
 
 
 def train_parti(folder, cache, vocabulary, steps=6):
@@ -223,62 +176,3 @@ def test_validation_batches_hold_each_picture_once(cache, vocabulary):
     batches = list(parti.batches(cache, "validation", vocabulary, 5))
     assert [len(y) for _, y in batches] == [5, 5, 4]
     np.testing.assert_array_equal(batches[0][0]["image_ids"], batches[0][1])
-
-
-def test_dead_codes_are_placed_on_vectors_of_the_data():
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    away = np.full(model.quantizer.codebook.shape, -1.0, "float32")
-    revival = codebook.CodebookRevival(lambda epoch: [pictures()])
-    revival.set_model(model)
-    model.quantizer.codebook.assign(away)
-    revival.on_epoch_begin(3)
-    codes = keras.ops.convert_to_numpy(model.quantizer.codebook)
-    vectors = keras.ops.convert_to_numpy(
-        model.quantizer.normalize(model.vectors(pictures()))
-    ).reshape(-1, 5)
-    distance = np.linalg.norm(codes[:, None] - vectors, axis=-1).min(1)
-    # One code, the first by argmax, was nearest to all and stays where it is.
-    assert (distance < 1e-5).sum() == 22
-
-
-def test_codes_in_use_stay():
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    revival = codebook.CodebookRevival(lambda epoch: [pictures()], until_epoch=5)
-    revival.set_model(model)
-    used = np.unique(model.encode(pictures()))
-    before = keras.ops.convert_to_numpy(model.quantizer.codebook).copy()
-    revival.on_epoch_begin(5)
-    np.testing.assert_array_equal(model.quantizer.codebook, before)
-    revival.on_epoch_begin(4)
-    after = keras.ops.convert_to_numpy(model.quantizer.codebook)
-    np.testing.assert_array_equal(after[used], before[used])
-    assert (after != before).any()
-
-
-def test_kmeans_never_raises_the_distance_to_the_nearest_centre():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(400, 3)).astype("float32")
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    centres = vectors[:11].copy()
-    costs = []
-    for _ in range(6):
-        costs.append((1 - (vectors @ centres.T).max(1)).mean())
-        centres = codebook.spherical_kmeans(vectors, centres, 1)
-    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-5)
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < 0.8 * costs[0]
-
-
-def test_reconstruction_is_measured_and_shown(tmp_path):
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny", output="rgb")
-    images = tf.data.Dataset.from_tensor_slices(pictures()).batch(4)
-    callback = codebook.Reconstruction(images, tmp_path, num_shown=3)
-    callback.set_model(model)
-    logs = {}
-    callback.on_epoch_end(0, logs)
-    outputs = keras.ops.convert_to_numpy(model.reconstruct(pictures()))
-    errors = np.square(outputs - pictures()).mean((1, 2, 3))
-    assert logs["val_psnr"] == pytest.approx(-10 * np.log10(errors).mean(), rel=1e-4)
-    used = len(np.unique(model.encode(pictures())))
-    assert logs["val_codebook_usage"] == pytest.approx(used / 23)
-    assert list(tmp_path.glob("events*"))

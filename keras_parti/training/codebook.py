@@ -1,11 +1,8 @@
-"""Callbacks of tokenizer training: codes placed on data, reconstructions measured."""
+"""The codebook in training: codes placed on data, unused ones placed anew."""
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
-
-from keras_parti import metrics
 
 
 class CodebookRevival(keras.callbacks.Callback):
@@ -20,7 +17,10 @@ class CodebookRevival(keras.callbacks.Callback):
     Not in the paper, whose codebook starts from a normal distribution and is left
     alone; at the size of our home set that collapses to 19 codes of 512.
 
+    The sample is encoded as one, whatever the number of replicas.
+
     Args:
+        tokenizer: `ViTVQGAN`, whose codebook it is.
         sample: function of the epoch that returns a `tf.data.Dataset` of float
             `(batch, height, width, 3)`; the same pictures whenever it is called.
         until_epoch: int or None. Epochs from this one on leave the codes alone, so
@@ -29,8 +29,9 @@ class CodebookRevival(keras.callbacks.Callback):
         seed: int. Seed of the draw.
     """
 
-    def __init__(self, sample, until_epoch=None, kmeans_rounds=10, seed=0):
+    def __init__(self, tokenizer, sample, until_epoch=None, kmeans_rounds=10, seed=0):
         super().__init__()
+        self.tokenizer = tokenizer
         self.sample = sample
         self.until_epoch = until_epoch
         self.kmeans_rounds = kmeans_rounds
@@ -39,10 +40,12 @@ class CodebookRevival(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self.until_epoch is not None and epoch >= self.until_epoch:
             return
-        quantizer = self.model.quantizer
+        quantizer = self.tokenizer.quantizer
         vectors = np.concatenate(
             [
-                ops.convert_to_numpy(quantizer.normalize(self.model.vectors(images)))
+                ops.convert_to_numpy(
+                    quantizer.normalize(self.tokenizer.vectors(images))
+                )
                 for images in self.sample(epoch)
             ]
         ).reshape(-1, quantizer.code_dim)
@@ -65,49 +68,6 @@ class CodebookRevival(keras.callbacks.Callback):
         if not epoch:
             codebook = spherical_kmeans(vectors, codebook, self.kmeans_rounds)
         quantizer.codebook.assign(codebook)
-
-
-class Reconstruction(keras.callbacks.Callback):
-    """Measures reconstructions after each epoch and shows some to TensorBoard.
-
-    Adds to the epoch's logs: `val_psnr`, the mean PSNR a picture in dB;
-    `val_codebook_usage`, the share of codes that the pictures use; and
-    `val_codebook_perplexity`.
-
-    Args:
-        pictures: `tf.data.Dataset` of float `(batch, height, width, 3)` in `[0, 1]`.
-        log_dir: str or path of TensorBoard's logs, or None for no pictures.
-        num_shown: int. Pictures of the panel input | output.
-    """
-
-    def __init__(self, pictures, log_dir=None, num_shown=8):
-        super().__init__()
-        self.pictures = pictures
-        self.log_dir = log_dir
-        self.num_shown = num_shown
-
-    def on_epoch_end(self, epoch, logs=None):
-        num_codes = self.model.config.num_codes
-        usage = metrics.CodebookUsage(num_codes)
-        perplexity = metrics.CodebookPerplexity(num_codes)
-        psnr, panel = [], None
-        for images in self.pictures:
-            ids = self.model.encode(images)
-            outputs = self.model.decode(ids)
-            usage.update_state(ids)
-            perplexity.update_state(ids)
-            psnr.append(ops.convert_to_numpy(metrics.psnr(images, outputs)))
-            if panel is None:
-                panel = tf.concat([images, outputs], axis=2)[: self.num_shown]
-        if logs is not None:
-            logs["val_psnr"] = float(np.concatenate(psnr).mean())
-            logs["val_codebook_usage"] = float(usage.result())
-            logs["val_codebook_perplexity"] = float(perplexity.result())
-        if self.log_dir is not None:
-            with tf.summary.create_file_writer(str(self.log_dir)).as_default():
-                tf.summary.image(
-                    "reconstruction", panel, step=epoch, max_outputs=self.num_shown
-                )
 
 
 def spherical_kmeans(vectors, centres, rounds):

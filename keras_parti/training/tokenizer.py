@@ -1,19 +1,18 @@
-"""Trains a ViT-VQGAN on pictures: VQ, ℓ2 and logit-Laplace losses."""
+"""Trains a ViT-VQGAN on pictures, with all the losses of the paper."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from keras_parti import data
-from keras_parti.losses import LogitLaplace
-from keras_parti.models import ViTVQGAN
+from keras_parti.models import Discriminator, ViTVQGAN, load_perceptual
 from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import workdir as runs
-from keras_parti.training.codebook import CodebookRevival, Reconstruction
-
-# The weights of section 3.3; the perceptual and adversarial terms are not part of
-# this training.
-LOSS_WEIGHTS = {"images": 1.0, "laplace": 0.1}
+from keras_parti.training.adversarial import AdversarialTraining
+from keras_parti.training.codebook import CodebookRevival
+from keras_parti.training.panels import Panels
 
 # Pictures that are encoded to see which codes are in use: at 256 tokens each, some 60
 # vectors for each of 2048 codes.
@@ -39,31 +38,72 @@ class PatchwiseViTVQGAN(ViTVQGAN):
         return self.pictures(patches)
 
 
-def compile_tokenizer(model, learning_rate, log_scale_floor=None, loss_weights=None):
-    """Compiles a ViT-VQGAN with the paper's losses and optimiser.
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Which terms the loss of pictures has, and what they weigh.
+
+    The weights' defaults are the paper's; a term whose network is not named is left
+    out. See `AdversarialTraining` for what the paper does not say.
+    """
+
+    weights: dict | None = None  # of l2, laplace, perceptual, adversarial
+    log_scale_floor: float | None = -2.0  # see `keras_parti.losses.LogitLaplace`
+    perceptual: str | None = None  # "package", "keras" or a file of weights
+    discriminator: str | None = None  # a preset, fitted to the pictures' size
+    adversarial_start: int = 0  # steps without the adversarial term
+    r1_weight: float = 10.0
+    r1_interval: int = 16  # steps
+
+
+PAPER = Losses()
+
+
+def players(generator, terms, accumulation=1):
+    """Returns the training of a generator and of the networks its losses need.
 
     Args:
-        model: `ViTVQGAN`.
+        generator: `ViTVQGAN`.
+        terms: `Losses`.
+        accumulation: int. Parts that a batch is taken in.
+    """
+    discriminator = None
+    if terms.discriminator:
+        discriminator = Discriminator.from_preset(
+            terms.discriminator,
+            dtype=generator.dtype_policy,
+            image_size=generator.config.image_size,
+        )
+    return AdversarialTraining(
+        generator,
+        terms.weights,
+        discriminator,
+        load_perceptual(terms.perceptual) if terms.perceptual else None,
+        terms.log_scale_floor,
+        terms.adversarial_start,
+        terms.r1_weight,
+        terms.r1_interval,
+        accumulation,
+    )
+
+
+def adamw(learning_rate, average=None):
+    """Returns the paper's optimiser, of the tokenizer and of its discriminator alike.
+
+    Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
-        log_scale_floor: float or None. See `keras_parti.losses.LogitLaplace`.
-        loss_weights: dict of `images` and `laplace`, or None for the paper's.
+        average: float in `[0, 1)`. What a moving average of the weights keeps of
+            itself in a step; None for no average. Not in the paper.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), sections 3.3 and 4.1
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4.1
     """
-    losses = {"images": keras.losses.MeanSquaredError()}
-    if model.config.output == "logit_laplace":
-        losses["laplace"] = LogitLaplace(model.config.laplace_epsilon, log_scale_floor)
-    loss_weights = loss_weights or LOSS_WEIGHTS
-    model.compile(
-        keras.optimizers.AdamW(
-            learning_rate, beta_1=0.9, beta_2=0.99, weight_decay=1e-4
-        ),
-        loss=losses,
-        loss_weights={name: loss_weights[name] for name in losses},
-        # Measured on two cores at width 128: a step of 32 pictures takes 1.45 s as a
-        # plain graph and 1.63 s under XLA, whose matrix products are slower.
-        jit_compile=False,
+    return keras.optimizers.AdamW(
+        learning_rate,
+        beta_1=0.9,
+        beta_2=0.99,
+        weight_decay=1e-4,
+        use_ema=average is not None,
+        ema_momentum=average or 0.0,
     )
 
 
@@ -74,10 +114,11 @@ def train_tokenizer(
     steps=2_000,
     patchwise_steps=0,
     batch_size=16,
+    accumulated_batches=1,
     learning_rate=1e-3,
     warmup_steps=100,
-    log_scale_floor=-2.0,
-    loss_weights=None,
+    average=None,
+    terms=PAPER,
     revive_codes=True,
     steps_per_epoch=100,
     seed=0,
@@ -89,57 +130,136 @@ def train_tokenizer(
     1e-4 over 50,000 and lets it fall to 5e-5 along a cosine. The defaults here are
     for small models and small sets: a higher rate, that falls to a hundredth.
 
+    On several replicas: called inside the scope of the strategy that made `model`.
+
     Args:
         model: `ViTVQGAN`.
         name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
         workdir: str or path of the run.
-        steps: int. Batches of the whole run, rounded up to whole epochs.
-        patchwise_steps: int. Batches before these in which no vector is quantised;
-            not in the paper.
+        steps: int. Updates of the whole run, rounded up to whole epochs.
+        patchwise_steps: int. Updates before these in which no vector is quantised, with
+            the terms l2 and laplace alone; not in the paper.
         batch_size: int. Pictures a batch.
+        accumulated_batches: int. Batches whose mean gradient makes one step.
         learning_rate: float. Its peak.
-        warmup_steps: int. Batches of linear warm-up.
-        log_scale_floor: float or None. See `keras_parti.losses.LogitLaplace`.
-        loss_weights: dict of `images` and `laplace`, or None for the paper's.
+        warmup_steps: int. Updates of linear warm-up.
+        average: float or None. See `adamw`.
+        terms: `Losses`; as they are, those of the paper that need no other network.
         revive_codes: bool. Whether the codebook starts from data and unused codes
             are placed anew after each epoch but the last fifth of them.
-        steps_per_epoch: int. Batches between two checkpoints.
+        steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
         verbose: as in `keras.Model.fit`.
+
+    Raises:
+        FileNotFoundError: where the weights of the perceptual network are missing.
+        ValueError: where the batch cannot be parted as asked, or the folder holds a run
+            of another configuration.
     """
-    size, workdir = model.config.image_size, Path(workdir)
-
-    def pictures(split, **kwargs):
-        dataset = data.load(name_or_dir, split, image_size=size, **kwargs)
-        return dataset.map(lambda example: example["image"])
-
-    def fit(model, folder, steps, callbacks):
-        epochs = -(-steps // steps_per_epoch)
-        total = epochs * steps_per_epoch
-        schedule = warmup_cosine(learning_rate, warmup_steps, total)
-        compile_tokenizer(model, schedule, log_scale_floor, loss_weights)
-        targets = list(model.loss)
-        dataset = (
-            pictures("train", shuffle_seed=seed, repeat=True)
-            .batch(batch_size, drop_remainder=True)
-            .map(lambda images: (images, dict.fromkeys(targets, images)))
-            .prefetch(2)
-        )
-        runs.fit(model, dataset, folder, epochs, steps_per_epoch, callbacks, verbose)
-
+    workdir = Path(workdir)
+    schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
+    schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
+    # Before the long patchwise part: weights may be missing, and that is said at once.
+    whole = players(model, terms, accumulated_batches)
     if patchwise_steps:
         patchwise = PatchwiseViTVQGAN(model.config, dtype=model.dtype_policy)
-        fit(patchwise, workdir / "patchwise", patchwise_steps, [])
+        weights = terms.weights or {}
+        weights = {name: weights[name] for name in ("l2", "laplace") if name in weights}
+        simple = Losses(weights, terms.log_scale_floor)
+        fit(
+            players(patchwise, simple, accumulated_batches),
+            name_or_dir,
+            workdir / "patchwise",
+            patchwise_steps,
+            seed=seed,
+            verbose=verbose,
+            **schedule,
+        )
         model.set_weights(patchwise.get_weights())
-    validation = pictures("validation").take(128).batch(64)
-    callbacks = [Reconstruction(validation, workdir / "logs")]
+    callbacks = []
     if revive_codes:
 
         def sample(epoch):
             # A seed for each epoch: one dataset would go on from where it was.
-            shuffled = pictures("train", shuffle_seed=1_000_003 * (seed + 1) + epoch)
+            order = 1_000_003 * (seed + 1) + epoch
+            shuffled = pictures(model, name_or_dir, "train", shuffle_seed=order)
             return shuffled.take(REVIVAL_SAMPLE).batch(64)
 
         last = -(-steps // steps_per_epoch) * 4 // 5
-        callbacks.insert(0, CodebookRevival(sample, until_epoch=last, seed=seed))
-    fit(model, workdir, steps, callbacks)
+        callbacks.append(CodebookRevival(model, sample, until_epoch=last, seed=seed))
+    validation = pictures(model, name_or_dir, "validation").take(128).batch(64)
+    callbacks.append(Panels(validation, workdir / "logs"))
+    fit(
+        whole,
+        name_or_dir,
+        workdir,
+        steps,
+        seed=seed,
+        average=average,
+        callbacks=callbacks,
+        verbose=verbose,
+        **schedule,
+    )
+
+
+def pictures(model, name_or_dir, split, **kwargs):
+    """Returns the pictures of a split at the size of a tokenizer, as a dataset."""
+    size = model.config.image_size
+    dataset = data.load(name_or_dir, split, image_size=size, **kwargs)
+    return dataset.map(lambda example: example["image"])
+
+
+def fit(
+    training,
+    name_or_dir,
+    workdir,
+    steps,
+    batch_size,
+    learning_rate,
+    warmup_steps,
+    steps_per_epoch,
+    seed,
+    average=None,
+    callbacks=(),
+    verbose="auto",
+):
+    """Trains the players to reproduce the train split; resumes what `workdir` has.
+
+    Args:
+        training: `AdversarialTraining` of a `ViTVQGAN`.
+        name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
+        workdir: str or path of the run.
+        steps: int. Updates of the whole run, rounded up to whole epochs.
+        batch_size: int. Pictures a batch, of which a step takes as many as `training`
+            accumulates.
+        learning_rate: float. Its peak, for both players.
+        warmup_steps: int. Updates of linear warm-up.
+        steps_per_epoch: int. Updates between two checkpoints.
+        seed: int. Seed of the order of the pictures.
+        average: float or None. See `adamw`.
+        callbacks: Keras callbacks.
+        verbose: as in `keras.Model.fit`.
+
+    Raises:
+        ValueError: where the batch cannot be divided into its parts.
+    """
+    parts = tf.distribute.get_strategy().num_replicas_in_sync
+    if training.discriminator is not None:
+        parts *= training.discriminator.config.group_size
+    if batch_size % parts:
+        raise ValueError(
+            "`batch_size` must be a multiple of replicas × the discriminator's group, "
+            f"{parts}. Received: batch_size={batch_size}"
+        )
+    epochs = -(-steps // steps_per_epoch)
+    schedule = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
+    training.compile(adamw(schedule, average), adamw(schedule))
+    dataset = (
+        pictures(
+            training.generator, name_or_dir, "train", shuffle_seed=seed, repeat=True
+        )
+        .batch(batch_size * training.accumulation, drop_remainder=True)
+        .map(lambda images: (images, images))
+        .prefetch(2)
+    )
+    runs.fit(training, dataset, workdir, epochs, steps_per_epoch, callbacks, verbose)

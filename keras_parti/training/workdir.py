@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_parti.training.averages import ValidateAverages, averaged
+from keras_parti.training.board import Board
 from keras_parti.training.guards import StopAtNonFinite
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def fit(
             ValidateAverages(_players),
             *callbacks,
             StopAtNonFinite(),
-            keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+            Board(workdir / "logs"),
             checkpoints,
         ],
         verbose=verbose,

@@ -1,0 +1,75 @@
+"""What TensorBoard shows of a tokenizer in training: pictures, measures, codes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_parti import metrics
+from keras_parti.training.averages import averaged
+
+
+class Panels(keras.callbacks.Callback):
+    """Measures reconstructions after each epoch and shows some of them.
+
+    Adds to the epoch's logs, which TensorBoard draws beside the terms of the loss and
+    the learning rate: `val_psnr` and `val_ssim`, means over pictures, in dB and in
+    [-1, 1] (SSIM from 11 pixels a side on); `val_codebook_usage`, the share of codes
+    that the pictures use; `val_codebook_perplexity`. Shows pictures as input | output |
+    error, white where the output is right, and the histogram of how often each code is
+    used.
+
+    The model is an `AdversarialTraining`; where its weights are averaged, the averages
+    are what is measured.
+
+    Args:
+        pictures: `tf.data.Dataset` of float `(batch, height, width, 3)` in `[0, 1]`.
+        log_dir: str or path of TensorBoard's logs, or None to show nothing.
+        num_shown: int. Pictures shown.
+    """
+
+    def __init__(self, pictures, log_dir=None, num_shown=8):
+        super().__init__()
+        self.pictures = pictures
+        self.log_dir = log_dir
+        self.num_shown = num_shown
+
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged(self.model.players):
+            ids, figures, panel = self._measure(self.model.generator)
+        if logs is not None:
+            logs.update(figures)
+        if self.log_dir is not None:
+            with tf.summary.create_file_writer(str(self.log_dir)).as_default(epoch):
+                tf.summary.image("reconstruction", panel, max_outputs=self.num_shown)
+                tf.summary.histogram("codebook", ids)
+
+    def _measure(self, tokenizer):
+        num_codes = tokenizer.config.num_codes
+        usage = metrics.CodebookUsage(num_codes)
+        perplexity = metrics.CodebookPerplexity(num_codes)
+        counted, psnr, ssim, panel = [], [], [], None
+        for images in self.pictures:
+            ids = tokenizer.encode(images)
+            outputs = tokenizer.decode(ids)
+            usage.update_state(ids)
+            perplexity.update_state(ids)
+            counted.append(ops.convert_to_numpy(ids).ravel())
+            psnr.append(ops.convert_to_numpy(metrics.psnr(images, outputs)))
+            if min(images.shape[1:3]) >= metrics.SSIM_WINDOW:
+                ssim.append(ops.convert_to_numpy(metrics.ssim(images, outputs)))
+            if panel is None:
+                panel = self._panel(images, outputs)
+        figures = {
+            "val_psnr": float(np.concatenate(psnr).mean()),
+            "val_codebook_usage": float(usage.result()),
+            "val_codebook_perplexity": float(perplexity.result()),
+        }
+        if ssim:
+            figures["val_ssim"] = float(np.concatenate(ssim).mean())
+        return np.concatenate(counted), figures, panel
+
+    def _panel(self, images, outputs):
+        images, outputs = images[: self.num_shown], outputs[: self.num_shown]
+        error = 1.0 - tf.abs(images - outputs)
+        return tf.concat([images, outputs, error], axis=2)
