@@ -12,10 +12,12 @@ from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import VIM, Parti, TextEncoder, TextToImage, ViTVQGAN
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
+from keras_parti.training.detokenizer import detokenizer as freeze_ids
+from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
-from keras_parti.training.tokenizer import train_tokenizer
+from keras_parti.training.tokenizer import Losses, train_tokenizer
 from keras_parti.training.vim import read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
@@ -32,20 +34,46 @@ def vocab(args):
 def tokenizer(args):
     """Trains a ViT-VQGAN, or goes on with it."""
     _begin(args)
-    model = ViTVQGAN.from_preset(args.preset)
+    model = ViTVQGAN.from_preset(args.preset, dtype=args.dtype)
     train_tokenizer(
         model,
         args.data,
         args.workdir,
         **_run_options(args),
+        **_loss_options(args, model),
         patchwise_steps=args.patchwise_steps,
-        loss_weights={"images": args.l2_weight, "laplace": args.laplace_weight},
-        log_scale_floor=args.log_scale_floor,
         revive_codes=not args.no_revive_codes,
     )
     print(
         f"The tokenizer is in {args.workdir}. Next: keras-parti encode "
         f"--tokenizer {args.workdir} --data {args.data} --out runs/tokens"
+    )
+
+
+def detokenizer(args):
+    """Trains a decoder for a tokenizer, or goes on with it."""
+    decoder = {}
+    if args.preset:
+        config = dataclasses.asdict(ViTVQGAN.preset_config(args.preset))
+        decoder = {n: v for n, v in config.items() if n.startswith("decoder_")}
+    if args.decoder_layers:
+        decoder["decoder_layers"] = args.decoder_layers
+    if args.output:
+        decoder["output"] = args.output
+    start = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    _begin(args)
+    model = freeze_ids(start, args.dtype, **decoder)
+    train_detokenizer(
+        model,
+        args.data,
+        args.workdir,
+        **_run_options(args),
+        **_loss_options(args, model),
+    )
+    print(
+        f"The detokenizer is in {args.workdir}, for all ids of {args.tokenizer}. Next: "
+        f"keras-parti export --tokenizer {args.workdir} --parti DIR --vocab FILE "
+        "--out saved_models/mine"
     )
 
 
@@ -197,6 +225,30 @@ def _run_options(args):
         "seed": args.seed,
         # A bar that redraws itself makes a log file unreadable.
         "verbose": "auto" if sys.stdout.isatty() else 2,
+    }
+
+
+def _loss_options(args, model):
+    """Returns the terms of a tokenizer's loss and the rest that only it has."""
+    weights = {"l2": args.l2_weight}
+    if model.config.output == "logit_laplace":
+        weights["laplace"] = args.laplace_weight
+    if args.perceptual:
+        weights["perceptual"] = args.perceptual_weight
+    if args.discriminator:
+        weights["adversarial"] = args.adversarial_weight
+    return {
+        "accumulated_batches": args.accumulated_batches,
+        "average": args.average,
+        "terms": Losses(
+            weights,
+            args.log_scale_floor,
+            args.perceptual,
+            args.discriminator,
+            args.adversarial_start,
+            args.r1_weight,
+            args.r1_interval,
+        ),
     }
 
 

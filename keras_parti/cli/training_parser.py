@@ -15,13 +15,17 @@ from keras_parti.cli.options import (
     option,
     required,
 )
+from keras_parti.cli.tokenizer_parser import (
+    add_detokenizer_training,
+    add_tokenizer_training,
+)
 
 
 def add_train(commands):
     """Adds `train` and its parts."""
     train = commands.add_parser(
         "train",
-        help="train a vocabulary, a tokenizer, a VIM or a Parti",
+        help="train a tokenizer, a Parti, a VIM, or what they need",
         description="Trains one part of a model. A run lives in its workdir: "
         "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
         "same command goes on where a run was interrupted.",
@@ -41,50 +45,8 @@ def add_train(commands):
     required(command, "--workdir", "DIR", "where to write", Path)
     option(command, "--size", "N", "ids at most, 260 or more", integer(260), 2000)
 
-    command = add_command(
-        parts,
-        "tokenizer",
-        "train:tokenizer",
-        "a ViT-VQGAN, on pictures",
-        "Trains a ViT-VQGAN on the train split; after each epoch measures PSNR and "
-        "codebook usage on the validation split.",
-        "keras-parti train tokenizer --data emoji_captions/small "
-        "--preset vit_vqgan_emoji --workdir runs/tokenizer",
-    )
-    required(command, "--data", "NAME", DATA)
-    add_preset(command, presets.VIT_VQGAN)
-    add_run(command, steps=2000, batch_size=16, learning_rate=1e-3, warmup_steps=100)
-    option(
-        command,
-        "--patchwise-steps",
-        "N",
-        "batches before these, of a cheap autoencoder of patches to start from",
-        integer(0),
-        0,
-    )
-    option(command, "--l2-weight", "W", "weight of the ℓ2 loss", number(0), 1.0)
-    option(
-        command,
-        "--laplace-weight",
-        "W",
-        "weight of the logit-Laplace loss",
-        number(0),
-        0.1,
-    )
-    option(
-        command,
-        "--log-scale-floor",
-        "F",
-        "least ln b of the logit-Laplace loss",
-        number(),
-        -2.0,
-    )
-    command.add_argument(
-        "--no-revive-codes",
-        action="store_true",
-        help="leave the codebook as initialised and unused codes where they are, as "
-        "the paper does",
-    )
+    add_tokenizer_training(parts)
+    add_detokenizer_training(parts)
 
     command = add_command(
         parts,
