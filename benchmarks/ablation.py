@@ -121,7 +121,12 @@ def train(fields, seed, images, args):
 def score(model, images):
     """Measures reconstructions of uint8 `(n, 64, 64, 3)`: ℓ1, ℓ2, PSNR and usage."""
     usage = CodebookUsage(model.config.num_codes)
-    reconstruct = tf.function(lambda x: (ids := model.encode(x), model.decode(ids)))
+
+    @tf.function(autograph=False)
+    def reconstruct(images):
+        ids = model.encode(images)
+        return ids, model.decode(ids)
+
     errors = {"l1": [], "l2": [], "psnr": []}
     for start in range(0, len(images), 64):
         batch = images[start : start + 64].astype(np.float32) / 255.0
