@@ -41,6 +41,7 @@ VIT_VQGAN = {
     "vit_vqgan_tiny":        Preset(     10_568, "this library, for tests",                  {"image_size": 12, "patch_size": 4, "num_codes": 23, "code_dim": 5, **_towers((1, 16, 2, 24), (2, 16, 2, 24))}),
     "vit_vqgan_digits":      Preset(    258_232, "this library, for 24×24 pictures",         {"image_size": 24, "patch_size": 4, "num_codes": 256, "code_dim": 8, "output": "rgb", **_towers((2, 64, 4, 256), (2, 64, 4, 256))}),
     "vit_vqgan_emoji":       Preset(  1_440_312, "this library, for 64×64 pictures",         {"image_size": 64, "patch_size": 4, "num_codes": 2048, "code_dim": 8, "output": "rgb", **_towers((2, 128, 4, 512), (4, 128, 4, 512))}),
+    "vit_vqgan_photographs": Preset(  8_888_528, "this library, for 128×128 photographs",    {"image_size": 128, "patch_size": 8, "num_codes": 4096, "code_dim": 16, "output": "rgb", **_towers((4, 256, 4, 1024), (6, 256, 4, 1024))}),
     "vit_vqgan_small":       Preset( 54_820_256, f"{_VIT_VQGAN_TABLE}, small + small",       _towers(_SMALL, _SMALL)),
     "vit_vqgan_base":        Preset(178_123_680, f"{_VIT_VQGAN_TABLE}, base + base",         _towers(_BASE, _BASE)),
     "vit_vqgan_small_large": Preset(666_780_320, f"{_VIT_VQGAN_TABLE}, small + large",       _towers(_SMALL, _LARGE)),
@@ -49,12 +50,12 @@ VIT_VQGAN = {
 
 PARTI = {
     #                          params            source                                      config
-    "parti_tiny":     Preset(        14_079, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9}),
-    "parti_emoji":    Preset(    7_430_912, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "image_dropout_rate": 0.8, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256}),
-    "parti_350m":     Preset(   387_068_928, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_750m":     Preset(   790_189_056, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_3b":       Preset( 3_090_319_360, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
-    "parti_20b":      Preset(20_544_319_488, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384}),
+    "parti_tiny":     Preset(        14_079, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9, "attention_kernel": None}),
+    "parti_emoji":    Preset(    7_430_912, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "image_dropout_rate": 0.8, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256, "attention_kernel": None}),
+    "parti_350m":     Preset(   387_068_928, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096, "attention_kernel": 11}),
+    "parti_750m":     Preset(   790_189_056, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096, "attention_kernel": 11}),
+    "parti_3b":       Preset( 3_090_319_360, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192, "attention_kernel": 11}),
+    "parti_20b":      Preset(20_544_319_488, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384, "attention_kernel": 11}),
 }
 
 # Pictures of no class; `num_classes=1000` makes one of ImageNet's.

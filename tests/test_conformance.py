@@ -46,7 +46,15 @@ def causal(*shape):
 
 
 ATTENTION = {"num_heads": 2, "dropout_rate": 0.3}
-BLOCK = {"num_heads": 2, "mlp_dim": 7, "activation": "gelu", "dropout_rate": 0.3}
+BLOCK = {
+    "num_heads": 2,
+    "mlp_dim": 7,
+    "activation": "gelu",
+    "dropout_rate": 0.3,
+    "activation_dropout_rate": 0.2,
+    "attention_dropout_rate": 0.1,
+}
+WINDOW = {"kernel_size": 3, "width": 5, "wraparound": False}
 CASES = [
     Case(
         layers.ConditionDropout,
@@ -56,12 +64,11 @@ CASES = [
     ),
     Case(
         layers.DecoderBlock,
-        BLOCK,
+        {**BLOCK, **WINDOW},
         {
-            "inputs": wave(BATCH, 3, 6),
-            "memory": wave(BATCH, 5, 6),
-            "attention_mask": causal(BATCH, 1, 3, 3),
-            "memory_mask": causal(BATCH, 1, 3, 5),
+            "inputs": wave(BATCH, 15, 6),
+            "memory": wave(BATCH, 7, 6),
+            "memory_mask": causal(BATCH, 1, 15, 7),
         },
         26,
     ),
@@ -147,7 +154,7 @@ CASES = [
     ),
     Case(
         layers.WindowAttention,
-        {**ATTENTION, "kernel_size": 3, "width": 5, "wraparound": False},
+        {**ATTENTION, **WINDOW},
         {"inputs": wave(BATCH, 15, 6)},
         8,
     ),

@@ -42,6 +42,83 @@ def test_the_causal_mask_is_a_triangle():
     np.testing.assert_array_equal(ops.convert_to_numpy(causal_mask(4)), expected)
 
 
+def windowed(**fields):
+    """Two decoder layers, on rasters of 5 by 5 ids, with a window of 3."""
+    fields = {"num_tokens": 25, "attention_kernel": 3, **fields}
+    model = Parti.from_preset("parti_tiny", **fields)
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    return model
+
+
+def changes(model, position):
+    """Which logits an id changes, bool `(25,)`."""
+    ids = np.tile(np.arange(25, dtype="int32") * 7 % 23, (2, 1))
+    ids[1, position] += 1
+    rows = logits(model, np.tile(TEXT[:1], (2, 1)), ids)
+    return np.abs(rows[0] - rows[1]).max(axis=-1) > 1e-5
+
+
+def test_an_id_is_seen_through_the_windows_of_two_layers():
+    # The id at position 6 is read at 7. One layer shows it where row offsets are in
+    # {0, 1, 4, 5, 6}; a second layer shows it wherever two of them add up.
+    offsets = [0, 1, 4, 5, 6]
+    once = {7 + a for a in offsets}
+    twice = {7 + a + b for a in offsets for b in offsets}
+    model = windowed(window_layers=(0, 1))
+    assert set(np.flatnonzero(changes(model, 6))) == {p for p in twice if p < 25}
+    first = windowed(decoder_layers=1)
+    assert set(np.flatnonzero(changes(first, 6))) == once
+
+
+def test_layers_without_a_window_see_every_id_before():
+    model = windowed(window_layers=(1,))
+    assert set(np.flatnonzero(changes(model, 6))) == set(range(7, 25))
+    kernels = [block.kernel_size for block in model.decoder]
+    assert kernels == [None, 3]
+
+
+def test_a_window_changes_no_variable():
+    dense = Parti.from_preset("parti_tiny")
+    sparse = Parti.from_preset("parti_tiny", attention_kernel=3)
+    assert [w.path for w in sparse.weights] == [w.path for w in dense.weights]
+
+
+def test_tied_logits_are_products_with_the_image_embedding():
+    model = windowed(tie_embeddings=True)
+    x = np.sin(np.arange(2 * 25 * 16)).reshape(2, 25, 16).astype("float32")
+    table = ops.convert_to_numpy(model.image_embedding.embeddings)
+    bias = ops.convert_to_numpy(model.logits.bias)
+    expected = ops.convert_to_numpy(model.decoder_norm(x)) @ table[:23].T + bias
+    np.testing.assert_allclose(model.predict_logits(x), expected, atol=1e-4)
+    # One table in place of two, but for the row that begins an image.
+    assert windowed().count_params() - model.count_params() == 23 * 16
+
+
+def test_factorised_positions_are_a_row_and_a_column():
+    model = windowed(image_positions="factorised")
+    assert windowed().count_params() - model.count_params() == (25 - 5 - 5) * 16
+    rows, columns = (ops.convert_to_numpy(w) for w in model.image_positions.weights)
+    x = np.zeros((1, 25, 16), "float32")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(model.image_positions(x))[0, 13],
+        rows[2] + columns[3],
+        atol=1e-6,
+    )
+
+
+def test_a_windowed_model_is_saved_with_its_fields(tmp_path):
+    model = windowed(window_layers=(1,), tie_embeddings=True)
+    model.save_dir(tmp_path)
+    again = Parti.load_dir(tmp_path)
+    assert again.config == model.config
+    ids = np.tile(np.arange(25, dtype="int32") % 23, (3, 1))
+    np.testing.assert_array_equal(
+        logits(again, image_ids=ids), logits(model, image_ids=ids)
+    )
+
+
 @pytest.mark.parametrize("position", [0, 4, 8])
 def test_an_id_changes_only_what_comes_after_it(parti, position):
     changed = IMAGE.copy()
@@ -136,6 +213,19 @@ def test_a_text_of_another_length_is_refused(parti):
         ({"dropout_rate": 1.0}, r"`dropout_rate` must be in \[0, 1\)"),
         ({"text_length": 1}, "`text_length` must be at least 2"),
         ({"num_tokens": 0}, "`num_tokens` must be a positive integer"),
+        ({"attention_kernel": 4}, "`attention_kernel` must be an odd positive"),
+        ({"attention_kernel": 3, "num_tokens": 12}, "`num_tokens` must be a square"),
+        (
+            {"image_positions": "factorised", "num_tokens": 12},
+            "`num_tokens` must be a square",
+        ),
+        ({"image_positions": "sines"}, "must be 'learned' or 'factorised'"),
+        ({"window_layers": [0]}, "`window_layers` names layers with a window"),
+        (
+            {"attention_kernel": 3, "window_layers": [0, 2]},
+            r"`window_layers` must be in \[0, 2\)",
+        ),
+        ({"attention_dropout_rate": 1.5}, r"`attention_dropout_rate` must be in \["),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):

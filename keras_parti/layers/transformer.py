@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_parti.layers.attention import MultiHeadAttention, write_position
+from keras_parti.layers.window_attention import WindowAttention
 
 # Keras' own default, 1e-3, is a thousand times what Transformers are trained with.
 LAYER_NORM_EPSILON = 1e-6
@@ -71,23 +72,48 @@ class _Block(keras.layers.Layer):
     """What encoder and decoder blocks share: their arguments and feed-forward."""
 
     def __init__(
-        self, num_heads, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs
+        self,
+        num_heads,
+        mlp_dim,
+        activation,
+        dropout_rate,
+        activation_dropout_rate,
+        attention_dropout_rate,
+        window=None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
         self.activation = activation
         self.dropout_rate = dropout_rate
+        self.activation_dropout_rate = activation_dropout_rate
+        self.attention_dropout_rate = attention_dropout_rate
         dtype = self.dtype_policy
         self.attention_norm = layer_norm("attention_norm", dtype)
-        self.attention = MultiHeadAttention(
-            num_heads, dropout_rate, dtype=dtype, name="attention"
-        )
+        self.attention = self._attention("attention", window)
         self.feed_forward_norm = layer_norm("feed_forward_norm", dtype)
+        rate = activation_dropout_rate
         self.feed_forward = FeedForward(
-            mlp_dim, activation, dropout_rate, dtype=dtype, name="feed_forward"
+            mlp_dim,
+            activation,
+            dropout_rate if rate is None else rate,
+            dtype=dtype,
+            name="feed_forward",
         )
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype)
+
+    def _attention(self, name, window=None):
+        rate = self.attention_dropout_rate
+        arguments = {
+            "num_heads": self.num_heads,
+            "dropout_rate": self.dropout_rate if rate is None else rate,
+            "dtype": self.dtype_policy,
+            "name": name,
+        }
+        if window is None:
+            return MultiHeadAttention(**arguments)
+        return WindowAttention(**window, **arguments)
 
     def build(self, inputs_shape):
         for layer in (
@@ -109,6 +135,8 @@ class _Block(keras.layers.Layer):
             "mlp_dim": self.mlp_dim,
             "activation": self.activation,
             "dropout_rate": self.dropout_rate,
+            "activation_dropout_rate": self.activation_dropout_rate,
+            "attention_dropout_rate": self.attention_dropout_rate,
         }
 
 
@@ -120,8 +148,11 @@ class EncoderBlock(_Block):
         num_heads: int. Number of attention heads.
         mlp_dim: int. Width inside the feed-forward layer.
         activation: str. Name of the feed-forward layer's activation.
-        dropout_rate: float in `[0, 1)`. Dropout of residuals, activations and
-            attention weights.
+        dropout_rate: float in `[0, 1)`. Dropout of residuals.
+        activation_dropout_rate: float in `[0, 1)`. Dropout inside the feed-forward
+            layer. None: `dropout_rate`.
+        attention_dropout_rate: float in `[0, 1)`. Dropout of attention weights. None:
+            `dropout_rate`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
@@ -131,6 +162,26 @@ class EncoderBlock(_Block):
     Returns:
         float `(batch, length, embed)`.
     """
+
+    def __init__(
+        self,
+        num_heads,
+        mlp_dim,
+        activation="relu",
+        dropout_rate=0.0,
+        activation_dropout_rate=None,
+        attention_dropout_rate=None,
+        **kwargs,
+    ):
+        super().__init__(
+            num_heads,
+            mlp_dim,
+            activation,
+            dropout_rate,
+            activation_dropout_rate,
+            attention_dropout_rate,
+            **kwargs,
+        )
 
     def call(self, inputs, attention_mask=None, training=None):
         y = self.attention(
@@ -153,14 +204,22 @@ class DecoderBlock(_Block):
         num_heads: int. Number of attention heads.
         mlp_dim: int. Width inside the feed-forward layer.
         activation: str. Name of the feed-forward layer's activation.
-        dropout_rate: float in `[0, 1)`. Dropout of residuals, activations and
-            attention weights.
+        dropout_rate: float in `[0, 1)`. Dropout of residuals.
+        activation_dropout_rate: float in `[0, 1)`. Dropout inside the feed-forward
+            layer. None: `dropout_rate`.
+        attention_dropout_rate: float in `[0, 1)`. Dropout of attention weights. None:
+            `dropout_rate`.
+        kernel_size: int, odd, or None. Side of the window that self-attention sees, as
+            in `WindowAttention`. None: it sees what `attention_mask` shows.
+        width: int or None. Tokens in a row of the raster, for the window.
+        wraparound: bool. As in `WindowAttention`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(batch, length, embed)`.
         memory: float `(batch, memory, embed)`. The encoder's output.
-        attention_mask: bool, broadcast to `(batch, heads, length, length)`.
+        attention_mask: bool, broadcast to `(batch, heads, length, length)`. Not used
+            where `kernel_size` says what is seen.
         memory_mask: bool, broadcast to `(batch, heads, length, memory)`.
 
     Returns:
@@ -171,14 +230,40 @@ class DecoderBlock(_Block):
     """
 
     def __init__(
-        self, num_heads, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs
+        self,
+        num_heads,
+        mlp_dim,
+        activation="relu",
+        dropout_rate=0.0,
+        activation_dropout_rate=None,
+        attention_dropout_rate=None,
+        kernel_size=None,
+        width=None,
+        wraparound=True,
+        **kwargs,
     ):
-        super().__init__(num_heads, mlp_dim, activation, dropout_rate, **kwargs)
-        dtype = self.dtype_policy
-        self.cross_attention_norm = layer_norm("cross_attention_norm", dtype)
-        self.cross_attention = MultiHeadAttention(
-            num_heads, dropout_rate, dtype=dtype, name="cross_attention"
+        window = {
+            "kernel_size": kernel_size,
+            "width": width,
+            "wraparound": wraparound,
+        }
+        super().__init__(
+            num_heads,
+            mlp_dim,
+            activation,
+            dropout_rate,
+            activation_dropout_rate,
+            attention_dropout_rate,
+            window=None if kernel_size is None else window,
+            **kwargs,
         )
+        self.kernel_size = kernel_size
+        self.width = width
+        self.wraparound = wraparound
+        self.cross_attention_norm = layer_norm(
+            "cross_attention_norm", self.dtype_policy
+        )
+        self.cross_attention = self._attention("cross_attention")
 
     def build(self, inputs_shape, memory_shape):
         super().build(inputs_shape)
@@ -189,14 +274,14 @@ class DecoderBlock(_Block):
         self, inputs, memory, attention_mask=None, memory_mask=None, training=None
     ):
         x = self.attention_norm(inputs)
-        keys_values = self.attention.keys_values(x)
-        memory_keys_values = self.cross_attention.keys_values(memory)
-        return self._attend(
+        if self.kernel_size is None:
+            y = self.attention(x, attention_mask=attention_mask, training=training)
+        else:
+            y = self.attention(x, training=training)
+        return self._after_attention(
             inputs,
-            x,
-            keys_values,
-            memory_keys_values,
-            attention_mask,
+            y,
+            self.cross_attention.keys_values(memory),
             memory_mask,
             training,
         )
@@ -224,15 +309,13 @@ class DecoderBlock(_Block):
         keys_values = [
             ops.reshape(c, (-1, self.num_heads, *c.shape[1:])) for c in cache
         ]
-        outputs = self._attend(
-            inputs, x, keys_values, memory_keys_values, mask, memory_mask, False
+        y = self.attention.attend(x, *keys_values, mask=mask)
+        outputs = self._after_attention(
+            inputs, y, memory_keys_values, memory_mask, False
         )
         return outputs, cache
 
-    def _attend(
-        self, inputs, x, keys_values, memory_keys_values, mask, memory_mask, training
-    ):
-        y = self.attention.attend(x, *keys_values, mask=mask, training=training)
+    def _after_attention(self, inputs, y, memory_keys_values, memory_mask, training):
         x = inputs + self.dropout(y, training=training)
         y = self.cross_attention.attend(
             self.cross_attention_norm(x),
@@ -245,3 +328,11 @@ class DecoderBlock(_Block):
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return inputs_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "width": self.width,
+            "wraparound": self.wraparound,
+        }

@@ -57,6 +57,9 @@ class WindowAttention(MultiHeadAttention):
         self.width = width
         self.wraparound = wraparound
 
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+
     def call(self, inputs, training=None):
         length, width = inputs.shape[1], self.width
         block = width * max(1, BLOCK // width)

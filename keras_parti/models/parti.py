@@ -1,13 +1,16 @@
 """Parti: text ids to image ids, with a Transformer encoder and decoder."""
 
 import dataclasses
+import math
 
 import keras
 from keras import ops
 
 from keras_parti import layers
-from keras_parti.layers.embeddings import PAD
+from keras_parti.layers.embeddings import PAD, empty_prompt
+from keras_parti.layers.rematerialisation import recomputed
 from keras_parti.layers.transformer import layer_norm
+from keras_parti.layers.window import check_kernel
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 
 
@@ -24,7 +27,24 @@ class PartiConfig:
     text_length: int = 128  # ids of a text: bos, pieces, eos, padding
     num_codes: int = 8192
     num_tokens: int = 1024  # ids of an image
-    dropout_rate: float = 0.1  # of residuals, activations and attention weights
+    # Side of the window of ids that the decoder's self-attention sees, in which Parti
+    # follows DALL-E: its presets say 11, DALL-E's; Parti's own is not published. None,
+    # as in folders written before there was a choice: every id before.
+    attention_kernel: int | None = None
+    # Whether a window goes on at the end of the row before, as DALL-E's does.
+    attention_wraparound: bool = True
+    # Numbers of the decoder layers with a window, from 0. None: all. DALL-E has it in
+    # its last layer; Parti names no layers.
+    window_layers: tuple[int, ...] | None = None
+    # "learned": a vector for each position of an image; "factorised": one for each row
+    # and one for each column, added. Not published.
+    image_positions: str = "learned"
+    # Whether logits are products with the image embedding. Not published.
+    tie_embeddings: bool = False
+    # The paper says 0.1, without where; VIM's 0.1 is of all three.
+    dropout_rate: float = 0.1  # of residuals
+    activation_dropout_rate: float | None = None  # None: `dropout_rate`
+    attention_dropout_rate: float | None = None  # None: `dropout_rate`
     # Share of training texts replaced by the empty prompt. Not published.
     condition_dropout_rate: float = 0.1
     # Share of training pictures of which ids are hidden from the decoder. Not in the
@@ -34,15 +54,65 @@ class PartiConfig:
     def __post_init__(self):
         check_positive(self)
         check_heads(self.dim, self.heads, "")
-        for name in ("dropout_rate", "condition_dropout_rate", "image_dropout_rate"):
+        for name in (
+            "dropout_rate",
+            "activation_dropout_rate",
+            "attention_dropout_rate",
+            "condition_dropout_rate",
+            "image_dropout_rate",
+        ):
             rate = getattr(self, name)
-            if not 0 <= rate < 1:
+            if rate is not None and not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={rate}")
         if self.text_length < 2:
             raise ValueError(
                 "`text_length` must be at least 2, for bos and eos. "
                 f"Received: text_length={self.text_length}"
             )
+        if self.image_positions not in ("learned", "factorised"):
+            raise ValueError(
+                "`image_positions` must be 'learned' or 'factorised'. "
+                f"Received: image_positions={self.image_positions!r}"
+            )
+        if self.attention_kernel is not None:
+            check_kernel(self.attention_kernel, "attention_kernel")
+        if self.window_layers is not None:
+            self._check_window_layers()
+        two_dimensional = (
+            self.attention_kernel is not None or self.image_positions == "factorised"
+        )
+        if two_dimensional and self.width**2 != self.num_tokens:
+            raise ValueError(
+                "`num_tokens` must be a square, as many rows as columns, where "
+                "`attention_kernel` or factorised `image_positions` tell rows from "
+                f"columns. Received: num_tokens={self.num_tokens}"
+            )
+
+    def _check_window_layers(self):
+        # JSON knows no tuples.
+        object.__setattr__(self, "window_layers", tuple(self.window_layers))
+        if self.attention_kernel is None:
+            raise ValueError(
+                "`window_layers` names layers with a window, whose side "
+                "`attention_kernel` must say. Received: attention_kernel=None"
+            )
+        known = range(self.decoder_layers)
+        if any(layer not in known for layer in self.window_layers):
+            raise ValueError(
+                f"`window_layers` must be in [0, {self.decoder_layers}). "
+                f"Received: window_layers={self.window_layers}"
+            )
+
+    @property
+    def width(self):
+        """Tokens in a row of an image, of as many rows as columns."""
+        return math.isqrt(self.num_tokens)
+
+    def kernel_of(self, layer):
+        """Returns the side of a decoder layer's window, or None where it has none."""
+        everywhere = self.window_layers is None
+        windowed = everywhere or layer in self.window_layers
+        return self.attention_kernel if windowed else None
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -50,12 +120,19 @@ class Parti(ConfigModel):
     """Predicts the ids of an image one after the other, from a text.
 
     Both stacks are pre-norm with a final norm and ReLU feed-forward layers that are
-    not gated; positions are learned; image embeddings and softmax are not tied.
-    Positions, tying and biases are not published.
+    not gated. The decoder's self-attention sees a convolution-shaped window of the ids
+    before (`keras_parti.layers.WindowAttention`), or all of them. Positions, tying and
+    biases are not published; they are fields of the config, but for biases, which all
+    dense layers have.
 
     Args:
         config: `PartiConfig`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.Model`.
+
+    Attributes:
+        rematerialise: bool, False. Set to True, a training step keeps only the inputs
+            of the blocks and computes their insides again in the backward pass: less
+            memory, one more forward pass, the same gradients.
 
     Call arguments:
         inputs: dict of `text_ids`, int32 `(batch, text_length)`, and `image_ids`,
@@ -82,11 +159,14 @@ class Parti(ConfigModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        self.rematerialise = False
         dtype, dim = self.dtype_policy, config.dim
         arguments = {
             "num_heads": config.heads,
             "mlp_dim": config.mlp_dim,
             "dropout_rate": config.dropout_rate,
+            "activation_dropout_rate": config.activation_dropout_rate,
+            "attention_dropout_rate": config.attention_dropout_rate,
             "dtype": dtype,
         }
         self.condition_dropout = layers.ConditionDropout(
@@ -106,15 +186,30 @@ class Parti(ConfigModel):
         self.image_dropout = layers.ImageDropout(
             config.image_dropout_rate, config.num_codes, name="image_dropout"
         )
-        self.image_positions = layers.PositionEmbedding(
-            config.num_tokens, dtype=dtype, name="image_positions"
-        )
+        if config.image_positions == "learned":
+            positions, sizes = layers.PositionEmbedding, (config.num_tokens,)
+        else:
+            positions, sizes = layers.GridPositionEmbedding, (config.width,) * 2
+        self.image_positions = positions(*sizes, dtype=dtype, name="image_positions")
         self.decoder = [
-            layers.DecoderBlock(**arguments, name=f"decoder_{i}")
+            layers.DecoderBlock(
+                **arguments,
+                kernel_size=config.kernel_of(i),
+                width=config.width,
+                wraparound=config.attention_wraparound,
+                name=f"decoder_{i}",
+            )
             for i in range(config.decoder_layers)
         ]
         self.decoder_norm = layer_norm("decoder_norm", dtype)
-        self.logits = keras.layers.Dense(config.num_codes, dtype=dtype, name="logits")
+        if config.tie_embeddings:
+            self.logits = _TiedDense(
+                self.image_embedding, config.num_codes, dtype=dtype, name="logits"
+            )
+        else:
+            self.logits = keras.layers.Dense(
+                config.num_codes, dtype=dtype, name="logits"
+            )
         self.dropout = keras.layers.Dropout(config.dropout_rate, dtype=dtype)
 
         text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
@@ -138,14 +233,20 @@ class Parti(ConfigModel):
         x = self.dropout(x, training=training)  # (batch, length, embed)
         mask = causal_mask(self.config.num_tokens)
         for block in self.decoder:
-            x = block(
+            x = self._run(
+                block,
                 x,
                 memory,
-                attention_mask=mask,
+                attention_mask=mask if block.kernel_size is None else None,
                 memory_mask=memory_mask,
                 training=training,
             )
         return self.predict_logits(x)
+
+    def _run(self, block, *inputs, training, **masks):
+        if training and self.rematerialise:
+            return recomputed(block, *inputs, training=True, **masks)
+        return block(*inputs, training=training, **masks)
 
     def encode(self, text_ids, training=None):
         """Returns the encoder's output and where a decoder may look at it.
@@ -167,8 +268,38 @@ class Parti(ConfigModel):
         x = self.text_positions(self.text_embedding(text_ids))
         x = self.dropout(x, training=training)
         for block in self.encoder:
-            x = block(x, attention_mask=mask, training=training)
+            x = self._run(block, x, attention_mask=mask, training=training)
         return self.encoder_norm(x), mask
+
+    def decoder_parts(self):
+        """Returns what `keras_parti.decoding` computes a position from."""
+        config = self.config
+        places = ops.zeros((1, config.num_tokens, config.dim), self.compute_dtype)
+        return {
+            "blocks": self.decoder,
+            "norm": self.decoder_norm,
+            "logits": self.logits,
+            "embeddings": ops.convert_to_tensor(self.image_embedding.embeddings),
+            "positions": self.image_positions(places)[0],
+        }
+
+    def condition(self, text_ids):
+        """Returns what a decoder begins with and looks at, for each text.
+
+        Args:
+            text_ids: int32 `(groups, text_length)`.
+
+        Returns:
+            A dict of `begin`, float `(groups, embed)`; `memory`, float
+            `(groups, memory, embed)`; and `mask`, bool `(groups, memory)`.
+        """
+        memory, mask = self.encode(text_ids)
+        begin = self.image_embedding(self.begin(ops.shape(text_ids)[0]))
+        return {"begin": begin[:, 0], "memory": memory, "mask": mask[:, 0, 0]}
+
+    def no_condition(self):
+        """Returns the text ids of no text, int32 `(1, text_length)`."""
+        return empty_prompt(self.config.text_length)
 
     def begin(self, batch):
         """Returns the ids that stand before an image, int32 `(batch, 1)`."""
@@ -233,3 +364,32 @@ def _embedding(size, dim, name, dtype):
         dtype=dtype,
         name=f"{name}_embedding",
     )
+
+
+class _TiedDense(keras.layers.Layer):
+    """A dense layer whose kernel is the table of an embedding, transposed.
+
+    Args:
+        embedding: a built `keras.layers.Embedding`.
+        units: int. As many rows of its table, from the first, are outputs.
+        **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+    """
+
+    def __init__(self, embedding, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        # In a function, so that Keras does not take the table for this layer's own.
+        self._table = lambda: embedding.embeddings[:units]
+
+    def build(self, inputs_shape):
+        self.bias = self.add_weight(
+            name="bias", shape=(self.units,), initializer="zeros"
+        )
+
+    @property
+    def kernel(self):
+        return ops.transpose(self._table())
+
+    def call(self, inputs):
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        return ops.matmul(inputs, kernel) + ops.cast(self.bias, self.compute_dtype)
