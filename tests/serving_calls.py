@@ -1,5 +1,6 @@
 """Requests to the stand-in models, and how tests send them to a server."""
 
+import http.client
 import os
 import shutil
 
@@ -114,3 +115,13 @@ def columns_of(prompts, seed=0):
         "top_k": np.zeros(rows, np.int32),
         "top_p": np.ones(rows, np.float32),
     }
+
+
+def metrics(server):
+    """The samples of a server's metrics, a dict from name and labels to value."""
+    connection = http.client.HTTPConnection(server.rest_address)
+    connection.request("GET", "/monitoring/prometheus/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, _, value in samples}

@@ -25,6 +25,7 @@ from serving_calls import (
     caller,
     columns_of,
     copy,
+    metrics,
     ours,
     predict,
     status,
@@ -175,18 +176,6 @@ def test_metrics_count_requests_by_status(stand_ins):
     assert text["keras_parti_requests_waiting"] == 0
     assert text["keras_parti_runs_requests"] == 3
     assert text["process_resident_memory_bytes"] > 1e7
-
-
-def metrics(server):
-    """The samples of a server's metrics, a dict from name and labels to value."""
-    import http.client
-
-    connection = http.client.HTTPConnection(server.rest_address)
-    connection.request("GET", "/monitoring/prometheus/metrics")
-    lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
-    samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-    return {name: float(value) for name, _, value in samples}
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,32 @@ def test_a_folder_that_goes_away_leaves_what_is_served(models, root, caplog):
     assert caplog.text.count("No model folder") == 1
 
 
+def test_a_version_that_loads_when_all_ends_is_closed(models, root, monkeypatch):
+    loading, go_on, made = threading.Event(), threading.Event(), []
+
+    class Slow(Fake):
+        def __init__(self, folder, warm_up):
+            loading.set()
+            assert go_on.wait(30)
+            super().__init__(folder, warm_up)
+            made.append(self)
+
+    monkeypatch.setattr(versions, "Servable", Slow)
+    (root / "a" / "2").mkdir()
+    (model,) = models
+    with models.lease(spec()) as first:
+        poll = threading.Thread(target=model.sync)
+        poll.start()
+        assert loading.wait(30)
+        models.abandon()  # waits for nobody
+        assert first.closed
+    go_on.set()
+    poll.join()
+    assert [servable.closed for servable in made] == [True]
+    model.sync()
+    assert model.available == []
+
+
 POLICIES = """
 config {
   name: "a" base_path: "ROOT/a"

@@ -177,15 +177,10 @@ class Models:
             version = model.labelled(spec.version_label)
         return model.status(version)
 
-    def close(self):
-        """Unloads everything, once its requests are finished."""
-        for model in self:
-            model.close()
-        self._models = {}
-
     def abandon(self):
         """Unloads everything at once: what is still at work ends as cancelled."""
-        for model in self:
+        models, self._models = list(self), {}
+        for model in models:
             model.abandon()
 
 

@@ -186,7 +186,7 @@ class Server:
         logger.info("Serving %s on %s", self.name, self.address)
         return self
 
-    def stop(self, grace=10.0):
+    def stop(self, grace=30.0):
         """Takes no more requests, and lets those at work finish.
 
         Args:
@@ -204,8 +204,7 @@ class Server:
             http.stop(max(end - time.monotonic(), 0.5))
         ended.wait()
         self.models.abandon()
-        poller.join()
-        self.models.close()
+        poller.join(max(end - time.monotonic(), 0.5))
 
     def wait(self):
         """Blocks until Ctrl-C, SIGTERM or a call of `stop`, then stops gracefully."""

@@ -72,6 +72,7 @@ class Model:
         self._versions = {}
         self._changed = threading.Condition()
         self._syncing = threading.Lock()
+        self._ended = False
 
     @property
     def available(self):
@@ -150,6 +151,8 @@ class Model:
             FileNotFoundError: There is no such folder, or no version in it.
         """
         with self._syncing:
+            if self._ended:
+                return
             folders = version_folders(self.folder)
             policy = self.config.model_version_policy
             wanted = choose(folders, policy)
@@ -174,12 +177,14 @@ class Model:
     def close(self):
         """Unloads everything, once its requests are finished."""
         with self._syncing:
+            self._ended = True
             for number in self.available:
                 self._unload(number)
 
     def abandon(self):
         """Unloads everything at once: what is still at work ends as cancelled."""
         with self._changed:
+            self._ended = True
             for number in self._available():
                 self._versions[number].state = Status.END
                 self._versions[number].servable.close()
@@ -191,7 +196,7 @@ class Model:
 
     def _load(self, folder):
         known = self._versions.get(int(folder.name))
-        if known and known.state == Status.AVAILABLE:
+        if self._ended or (known and known.state == Status.AVAILABLE):
             return
         # A folder that is copied bit by bit is tried again when more of it is there.
         if known and known.reason and known.tried == contents(folder):
@@ -201,6 +206,10 @@ class Model:
             self._versions[version.number] = version
         version.load(self._warm_up)
         with self._changed:
+            if version.servable and self._ended:  # abandoned while it loaded
+                version.servable.close()
+                version.state = Status.END
+                return
             if version.servable:
                 version.state = Status.AVAILABLE
         if version.servable:
