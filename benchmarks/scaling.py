@@ -1,0 +1,286 @@
+"""Trains Parti in three sizes, an octave apart, and measures what size brings.
+
+    nohup python benchmarks/scaling.py > runs/scaling.log &
+    python benchmarks/scaling.py --quick    # tiny, to see it run
+
+Each size is trained alike from several seeds on one token cache. Then the captions of
+held-out pictures are drawn, 16 times each with and without guidance, and the drawn
+picture is looked for among all pictures of the set: is the nearest of the right name
+and style? Best of 16 is by the model's own score. The small set's analogue of figure 9
+of the paper (the loss falls with size) and of what section 4 says of guidance and
+reranking.
+
+Writes `table.md`, `results.json` and `scaling.png` to `--out`, the last only where
+matplotlib is installed (`pip install 'keras-parti[plots]'`). Intervals are 95 %: 4,000
+bootstrap samples of seeds and, within them, of prompts; a difference is taken prompt by
+prompt. Interrupted at any moment, the same command goes on; `--only large-0` does one
+run, so that several machines can share the work.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from parts.toy_set import toy_set
+
+from keras_parti.data.arrays import read_npz, write_npz
+from keras_parti.data.token_cache import read_manifest
+from keras_parti.evaluation.control import hits
+from keras_parti.evaluation.nearest import Index
+from keras_parti.evaluation.pictures import Pictures, load_splits
+from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.evaluation.retrieval import choose_queries
+from keras_parti.evaluation.samples import best_of_weights, draw_samples
+from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.text import Vocabulary
+from keras_parti.training.parti import train_parti
+from keras_parti.training.workdir import model_dir
+
+SIZES = {
+    "small": {"dim": 128, "heads": 2, "mlp_dim": 512},
+    "medium": {"dim": 192, "heads": 3, "mlp_dim": 768},
+    "large": {"dim": 256, "heads": 4, "mlp_dim": 1024},
+}
+TOY_SIZES = {
+    "small": {"dim": 8, "heads": 2, "mlp_dim": 16},
+    "large": {"dim": 16, "heads": 2, "mlp_dim": 32},
+}
+WAYS = {  # name: (guided, best of)
+    "no guidance": (False, 1),
+    "guidance": (True, 1),
+    "guidance, best of N": (True, None),
+}
+
+
+def train(args, size, seed, folder):
+    """Trains a run, or what is missing of it; returns the model."""
+    manifest = read_manifest(args.tokens)
+    config = Parti.preset_config(args.preset)
+    vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
+    keras.utils.set_random_seed(seed)
+    model = Parti.from_preset(
+        args.preset,
+        **args.sizes[size],
+        num_codes=manifest["num_codes"],
+        num_tokens=manifest["num_tokens"],
+        text_vocab_size=max(config.text_vocab_size, vocabulary.size),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    train_parti(
+        model,
+        args.tokens,
+        vocabulary,
+        folder,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        warmup_steps=args.steps // 20,
+        steps_per_epoch=args.steps_per_epoch,
+        seed=seed,
+        callbacks=[keras.callbacks.CSVLogger(folder / "losses.csv", append=True)],
+        verbose=2,
+    )
+    return model, vocabulary
+
+
+def measure(args, model, vocabulary, name, folder):
+    """Draws and looks up; writes `hits.npz`: measure-guided to (prompts, samples)."""
+    splits = load_splits(args.data)
+    queries = choose_queries(splits, args.queries, seed=0)
+    wanted = queries.get(args.split) or queries["train"]
+    gallery = Pictures.join(list(splits.values()))
+    index = Index(gallery, (args.features,))
+    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    chain = TextToImage(tokenizer, model, vocabulary)
+    found = {}
+    for guided, scale in ((0, 1.0), (1, args.guidance_scale)):
+        images, _ = draw_samples(
+            chain.generate,
+            wanted.prompts,
+            folder / "samples",
+            num_samples=args.num_samples,
+            guidance_scale=scale,
+            seed=0,
+            model_name=name,
+            label=f"{name}, guidance {scale:g}",
+        )
+        flat = images.reshape(-1, *images.shape[2:])
+        nearest = index.search(flat)[args.features]
+        repeated = wanted.take(np.repeat(np.arange(len(wanted)), args.num_samples))
+        for key, values in hits(nearest, gallery, repeated).items():
+            shape = (len(wanted), args.num_samples)
+            found[f"{key}-{guided}"] = values.reshape(shape)
+    write_npz(folder / "hits.npz", found)
+
+
+def by_way(args, found, measure):
+    """Returns what each way reaches for each prompt: a dict of way to (prompts,)."""
+    values = {}
+    for way, (guided, best_of) in WAYS.items():
+        weights = best_of_weights(args.num_samples, best_of or args.num_samples)
+        values[way] = found[f"{measure}-{int(guided)}"] @ weights
+    return values
+
+
+def interval(values, draws=4_000):
+    """Returns mean, low and high of (seeds, prompts), resampling seeds and prompts."""
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(draws):
+        seeds = rng.integers(len(values), size=len(values))
+        prompts = rng.integers(values.shape[1], size=values.shape[1])
+        means.append(values[np.ix_(seeds, prompts)].mean())
+    return float(values.mean()), *map(float, np.percentile(means, [2.5, 97.5]))
+
+
+def read_losses(path):
+    """Returns epoch to row of a `CSVLogger`'s file; of an epoch done twice the last."""
+    with open(path, newline="") as file:
+        return {int(row["epoch"]): row for row in csv.DictReader(file)}
+
+
+def report(args, runs):
+    """Writes table, results and plot of the sizes whose runs are all there."""
+    results = {}
+    for size in args.sizes:
+        folders = [runs[size, seed] for seed in range(args.seeds)]
+        if not all((folder / "hits.npz").exists() for folder in folders):
+            continue
+        rows = [read_losses(folder / "losses.csv") for folder in folders]
+        curves = np.array(
+            [[float(r[epoch]["val_loss"]) for epoch in sorted(r)] for r in rows]
+        )
+        ways = [
+            by_way(args, read_npz(folder / "hits.npz"), args.measure)
+            for folder in folders
+        ]
+        values = {way: np.array([w[way] for w in ways]) for way in WAYS}
+        none, guided, best = values.values()
+        results[size] = {
+            "parameters": Parti.load_dir(folders[0] / "model").count_params(),
+            "train_loss": float(np.mean([float(r[max(r)]["loss"]) for r in rows])),
+            "val_loss": curves[:, -1].tolist(),
+            "curve": curves.mean(0).tolist(),
+            **{way: interval(v) for way, v in values.items()},
+            "guidance brings": interval(guided - none),
+            "best of N brings": interval(best - guided),
+        }
+    if not results:
+        print("No size is complete yet: no table.")
+        return results
+    columns = [*WAYS, "guidance brings", "best of N brings"]
+    table = [
+        [
+            size,
+            f"{r['parameters']:,}",
+            f"{r['train_loss']:.3f}",
+            f"{np.mean(r['val_loss']):.3f} "
+            f"({min(r['val_loss']):.3f}–{max(r['val_loss']):.3f})",
+            *("{:.1f} ({:.1f}–{:.1f})".format(*100 * np.array(r[c])) for c in columns),
+        ]
+        for size, r in results.items()
+    ]
+    header = ["size", "parameters", "loss", "held-out loss (of seeds)", *columns]
+    text = (
+        f"{args.steps} steps of {args.batch_size} pictures, {args.seeds} seeds. "
+        f"`{args.measure}` in % of {args.queries} captions of `{args.split}` at most, "
+        f"guidance {args.guidance_scale:g}, N = {args.num_samples}; 95 % intervals.\n\n"
+        + markdown_table(header, table)
+    )
+    write_report(args.out, results, text)
+    print(text)
+    plot(args, results)
+    return results
+
+
+def plot(args, results):
+    """Writes `scaling.png`: the loss by step, and retrieval by size."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print("No plot: it needs matplotlib, pip install 'keras-parti[plots]'.")
+        return
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    for size, r in results.items():
+        steps = args.steps_per_epoch * (1 + np.arange(len(r["curve"])))
+        left.plot(steps, r["curve"], label=f"{size}, {r['parameters'] / 1e6:.1f}M")
+    left.set(xlabel="step", ylabel="held-out loss, nats a token")
+    left.legend()
+    places = np.arange(len(results))
+    for i, way in enumerate(WAYS):
+        found = 100 * np.array([r[way] for r in results.values()])
+        mean, low, high = found.T
+        right.bar(places + 0.25 * (i - 1), mean, 0.25, label=way)
+        right.errorbar(
+            places + 0.25 * (i - 1), mean, [mean - low, high - mean], fmt="none", c="k"
+        )
+    right.set_xticks(places, list(results))
+    right.set(ylabel=f"{args.measure}, %")
+    right.legend()
+    figure.tight_layout()
+    figure.savefig(args.out / "scaling.png", dpi=120)
+    print(f"Wrote {args.out / 'scaling.png'}")
+
+
+def main(argv=None):
+    """Does what is missing, then reports; returns the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--tokens", type=Path, default=Path("runs/tokens"), help="token cache")
+    add("--vocab", type=Path, default=Path("runs/vocab/vocabulary.model"))
+    add("--tokenizer", type=Path, default=Path("runs/tokenizer"))
+    add("--data", default="emoji_captions/small", help="picture set of the cache")
+    add("--preset", default="parti_emoji", help="what the sizes have in common")
+    add("--out", type=Path, default=Path("runs/scaling"))
+    add("--steps", type=int, default=3000)
+    add("--steps-per-epoch", type=int, default=100)
+    add("--batch-size", type=int, default=32)
+    add("--learning-rate", type=float, default=1e-3)
+    add("--seeds", type=int, default=3)
+    add("--queries", type=int, default=60, help="captions drawn")
+    add("--split", default="heldout_style", help="whose captions")
+    add("--num-samples", type=int, default=16)
+    add("--guidance-scale", type=float, default=1.5)
+    add("--features", default="joined", help="joined needs the extra evaluation")
+    add("--measure", default="name@5", help="name@1, name@5 or style")
+    add("--only", help="one run, such as large-0; the table when all are there")
+    add("--quick", action="store_true", help="tiny, to see it run")
+    args = parser.parse_args(argv)
+    args.sizes = SIZES
+    if args.quick:
+        args.out, args.sizes = Path("runs/quick/scaling"), TOY_SIZES
+        args.tokens, args.vocab, args.tokenizer, args.data = toy_set(
+            Path("runs/quick/set")
+        )
+        args.preset, args.features, args.seeds = "parti_tiny", "pixels", 2
+        args.steps, args.steps_per_epoch, args.batch_size = 10, 5, 4
+        args.queries, args.num_samples = 3, 4
+    if not args.tokens.is_dir():
+        print(f"There is no token cache {args.tokens}: nothing measured.")
+        return {}
+    runs = {
+        (size, seed): args.out / "runs" / f"{size}-{seed}"
+        for size in args.sizes
+        for seed in range(args.seeds)
+    }
+    # Seed by seed: with the first seed of all sizes there is something to look at.
+    for (size, seed), folder in sorted(runs.items(), key=lambda item: item[0][1]):
+        wanted = args.only in (None, folder.name)
+        if wanted and not (folder / "hits.npz").exists():
+            print(f"{folder.name}:", flush=True)
+            model, vocabulary = train(args, size, seed, folder)
+            measure(args, model, vocabulary, folder.name, folder)
+    return report(args, runs)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() is not None else 1)
