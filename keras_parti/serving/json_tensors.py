@@ -43,7 +43,7 @@ def parse(body):
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode())  # else UTF-16 would pass as well
     except json.JSONDecodeError as error:
         words = PARSE_ERRORS.get(error.msg, error.msg)
         raise invalid(f"JSON Parse error: {words} at offset: {error.pos}") from error
@@ -154,8 +154,9 @@ def to_array(value, dtype, name):
 
     walk(value, 0)
     try:
-        array = np.array(flat, dtype.as_numpy_dtype)
-    except OverflowError as error:
+        with np.errstate(over="raise"):
+            array = np.array(flat, dtype.as_numpy_dtype)
+    except (OverflowError, FloatingPointError) as error:
         raise invalid(
             f"JSON Value: of {name} is not of expected type: {_kind(dtype)}"
         ) from error
