@@ -55,6 +55,11 @@ def add_tokenizer_training(parts):
         help="leave the codebook as initialised and unused codes where they are, as "
         "the paper does",
     )
+    command.add_argument(
+        "--augment",
+        action="store_true",
+        help="crop pictures at random, as DALL-E and Parti do: for photographs",
+    )
 
 
 def add_detokenizer_training(parts):

@@ -43,6 +43,7 @@ def tokenizer(args):
         **_loss_options(args, model),
         patchwise_steps=args.patchwise_steps,
         revive_codes=not args.no_revive_codes,
+        augment=args.augment,
     )
     print(
         f"The tokenizer is in {args.workdir}. Next: keras-parti encode "

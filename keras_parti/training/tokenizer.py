@@ -120,6 +120,7 @@ def train_tokenizer(
     average=None,
     terms=PAPER,
     revive_codes=True,
+    augment=False,
     steps_per_epoch=100,
     seed=0,
     verbose="auto",
@@ -147,6 +148,8 @@ def train_tokenizer(
         terms: `Losses`; as they are, those of the paper that need no other network.
         revive_codes: bool. Whether the codebook starts from data and unused codes
             are placed anew after each epoch but the last fifth of them.
+        augment: bool. Whether pictures are cropped at random, by DALL-E's listing 1
+            (`keras_parti.data.augmentation`), as for Parti's tokenizer.
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
         verbose: as in `keras.Model.fit`.
@@ -159,6 +162,7 @@ def train_tokenizer(
     workdir = Path(workdir)
     schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
+    schedule |= {"augment": augment}
     # Before the long patchwise part: weights may be missing, and that is said at once.
     whole = players(model, terms, accumulated_batches)
     if patchwise_steps:
@@ -220,6 +224,7 @@ def fit(
     steps_per_epoch,
     seed,
     average=None,
+    augment=False,
     callbacks=(),
     verbose="auto",
 ):
@@ -237,6 +242,7 @@ def fit(
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
         average: float or None. See `adamw`.
+        augment: bool. See `train_tokenizer`.
         callbacks: Keras callbacks.
         verbose: as in `keras.Model.fit`.
 
@@ -254,10 +260,11 @@ def fit(
     epochs = -(-steps // steps_per_epoch)
     schedule = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
     training.compile(adamw(schedule, average), adamw(schedule))
+    order = {"shuffle_seed": seed, "repeat": True}
+    if augment:
+        order["augment"] = "tokenizer"
     dataset = (
-        pictures(
-            training.generator, name_or_dir, "train", shuffle_seed=seed, repeat=True
-        )
+        pictures(training.generator, name_or_dir, "train", **order)
         .batch(batch_size * training.accumulation, drop_remainder=True)
         .map(lambda images: (images, images))
         .prefetch(2)
