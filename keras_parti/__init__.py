@@ -15,6 +15,7 @@ from keras_parti import lazy
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClassToImage": "models",
     "Parti": "models",
     "TextToImage": "models",
     "VIM": "models",

@@ -1,5 +1,6 @@
 """The models. Written in `keras.ops` only."""
 
+from keras_parti.models.class_to_image import ClassToImage
 from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
 from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.perceptual import Perceptual, load_perceptual
@@ -10,6 +11,7 @@ from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 
 __all__ = [
     "VIM",
+    "ClassToImage",
     "Discriminator",
     "DiscriminatorConfig",
     "Parti",

@@ -175,6 +175,32 @@ class VIM(ConfigModel):
         for x in self._outputs(self._no_class(ids), ids, training=False):
             yield ops.mean(ops.cast(x[:, 1:], "float32"), axis=1)
 
+    def decoder_parts(self):
+        """Returns what `keras_parti.decoding` computes a position from."""
+        # The id before a position stands one place before it; the class has no place.
+        places = self.positions.vectors()[:-1]
+        start = ops.zeros((1, self.config.dim), places.dtype)
+        return {
+            "blocks": self.blocks,
+            "norm": self.norm,
+            "logits": self.logits,
+            "embeddings": ops.convert_to_tensor(self.image_embedding.embeddings),
+            "positions": ops.concatenate([start, places]),
+        }
+
+    def condition(self, ids):
+        """Returns what pictures begin with, for `keras_parti.decoding`.
+
+        Args:
+            ids: int32 `(groups, 1)`, labels in `[0, no_class]`.
+        """
+        begin = self.class_embedding(ids[:, 0])
+        return {"begin": begin, "memory": None, "mask": None}
+
+    def no_condition(self):
+        """Returns the label of no class, int32 `(1, 1)`."""
+        return ops.full((1, 1), self.config.no_class, dtype="int32")
+
     def predict_logits(self, x):
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
         return ops.cast(self.logits(self.norm(x)), "float32")
