@@ -94,6 +94,7 @@ def test_a_killed_run_has_the_loss_curve_of_one_that_was_not(tmp_path, monkeypat
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_shows_all_its_figures_and_keeps_the_averaged_weights(
     tmp_path, monkeypatch
 ):
@@ -231,5 +232,6 @@ def test_reconstruction_is_measured_and_shown_beside_its_error(tmp_path):
     assert len(pngs) == 3
     panel = tf.io.decode_png(pngs[0]).numpy() / 255
     expected = [pictures()[0], outputs[0], 1 - np.abs(pictures()[0] - outputs[0])]
-    np.testing.assert_allclose(panel, np.concatenate(expected, 1), atol=0.6 / 255)
+    # TensorBoard's bytes are rounded down.
+    np.testing.assert_allclose(panel, np.concatenate(expected, 1), atol=1.01 / 255)
     assert tf.make_ndarray(shown["codebook"])[:, 2].sum() == ids.size

@@ -171,20 +171,21 @@ class AdversarialTraining(keras.Model):
             for x in (inputs, targets)
         ]
 
-        def flat(i):
-            return tf.nest.flatten(self._gradients(*(part[i] for part in parts)))
+        zeros = (
+            [[tf.zeros(v.shape) for v in variables] for _, variables in self.players],
+            {name: (tf.zeros(()), tf.zeros(())) for name in self.means},
+        )
 
-        # The first part tells the structure. A loop and not a list of parts, which
-        # TensorFlow would compute at the same time, all their activations in memory.
-        first = self._gradients(*(part[0] for part in parts))
-        sums = tf.while_loop(
-            lambda i, *_: i < self.accumulation,
-            lambda i, *sums: (i + 1, *map(tf.add, sums, flat(i))),
-            (1, *tf.nest.flatten(first)),
-            parallel_iterations=1,
-        )[1:]
-        means = [value / self.accumulation for value in sums]
-        return tf.nest.pack_sequence_as(first, means)
+        def add(i, sums):
+            part = self._gradients(*(x[i] for x in parts))
+            return i + 1, tf.nest.map_structure(tf.add, sums, part)
+
+        # A loop and not a list of parts, which TensorFlow would compute at the same
+        # time, all their activations in memory.
+        _, sums = tf.while_loop(
+            lambda i, _: i < self.accumulation, add, (0, zeros), parallel_iterations=1
+        )
+        return tf.nest.map_structure(lambda x: x / self.accumulation, sums)
 
     def _gradients(self, inputs, targets):
         """Returns the gradients of both players, and terms as (value, weight)."""
