@@ -19,10 +19,10 @@ detokenizer`. Every Parti trained on ids of the old tokenizer works with the new
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import keras
-from train_tokenizer import fixture_set
 
 from keras_parti import data
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
@@ -30,6 +30,16 @@ from keras_parti.models import ViTVQGAN
 from keras_parti.training.detokenizer import detokenizer, train_detokenizer
 from keras_parti.training.tokenizer import Losses, train_tokenizer
 from keras_parti.training.workdir import model_dir
+
+FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
+
+
+def fixture_set(folder):
+    """Prepares the pictures of the tests; returns the folder of the prepared set."""
+    os.environ["KERAS_PARTI_EMOJI"] = str(FIXTURE)
+    builder = data.EmojiCaptions(config="small", data_dir=folder)
+    builder.download_and_prepare()
+    return str(builder.data_dir)
 
 
 def main(argv=None):

@@ -78,4 +78,9 @@ DISCRIMINATOR = {
 }
 # fmt: on
 
-TABLES = {"ViTVQGAN": VIT_VQGAN, "Parti": PARTI, "VIM": VIM, "Discriminator": DISCRIMINATOR}
+TABLES = {
+    "ViTVQGAN": VIT_VQGAN,
+    "Parti": PARTI,
+    "VIM": VIM,
+    "Discriminator": DISCRIMINATOR,
+}

@@ -67,9 +67,10 @@ class Discriminator(ConfigModel):
         float32 `(batch,)`, logits.
 
     Example:
-        >>> model = Discriminator.from_preset("discriminator_256")
-        >>> model.config.last_map
-        4
+        >>> import numpy as np
+        >>> model = Discriminator.from_preset("discriminator_tiny")
+        >>> tuple(model(np.zeros((4, 12, 12, 3), "float32")).shape)
+        (4,)
 
     References:
         - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), section 4, figure 7c
