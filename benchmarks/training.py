@@ -145,7 +145,7 @@ def torch_step(config, batch, dtype, model):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(peer.parameters(), 4.0)
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
