@@ -57,7 +57,14 @@ def exported(small_chain, tmp_path_factory):
     from keras_parti.serving.export import export
 
     folder = tmp_path_factory.mktemp("exported") / "toy"
-    return export(small_chain, folder, SAMPLES, KEEP, card="Made by a test.")
+    return export(
+        small_chain,
+        folder,
+        SAMPLES,
+        KEEP,
+        card="Made by a test.",
+        licence="CC0-1.0",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -12,7 +14,13 @@ from small_chain import KEEP, PROMPTS, SAMPLES, columns
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_parti.models import TextToImage
-from keras_parti.serving.export import export, fingerprint, publish
+from keras_parti.serving.export import (
+    ASIDE,
+    export,
+    fingerprint,
+    publish,
+    remove_remains,
+)
 from keras_parti.serving.servable import Servable
 from keras_parti.serving.served_chain import ServedChain
 
@@ -101,6 +109,19 @@ def test_number_taken_meanwhile_is_passed_over(tmp_path, monkeypatch):
     assert publish(tmp_path / ".writing", tmp_path).name == "2"
 
 
+def test_what_killed_exports_left_is_removed(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left = tmp_path / f"{ASIDE}{killed.pid}"
+    at_work = tmp_path / f"{ASIDE}{os.getppid()}"
+    for path in (left, at_work, tmp_path / f"{ASIDE}me", tmp_path / ".writing-else-1"):
+        (path / "variables").mkdir(parents=True)
+    remove_remains(tmp_path)
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert at_work.exists()
+
+
 def test_failed_export_leaves_nothing(small_chain, tmp_path, monkeypatch):
     def disk_full(module, path, signatures):
         Path(path, "variables").mkdir(parents=True)
@@ -134,18 +155,27 @@ def test_other_backends_are_refused(small_chain, tmp_path, monkeypatch):
         export(small_chain, tmp_path / "toy")
 
 
-def test_warm_up_asks_each_signature_once(exported, servable):
+def test_warm_up_asks_each_signature_at_each_size(exported, servable):
     path = exported / "assets.extra" / "tf_serving_warmup_requests"
-    asked = []
+    asked = {}
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(
-            record
-        ).predict_log.request
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        request = log.predict_log.request
         assert request.model_spec.name == "toy"
-        asked.append(request.model_spec.signature_name)
-    assert asked == ["generate", "generate_best", "encode", "decode"]
-    warmed = {name for name, _ in servable._runs}
-    assert set(asked) <= warmed
+        name = request.model_spec.signature_name
+        assert set(request.inputs) == set(servable.signatures[name].inputs)
+        sizes = {p.tensor_shape.dim[0].size for p in request.inputs.values()}
+        (size,) = sizes
+        asked.setdefault(name, []).append(size)
+    assert asked == {
+        "serving_default": [1, 2, 4, 8, 16],
+        "generate": [1, 2, 4, 8, 16],
+        "generate_best": [1, 2, 4, 8],
+        "encode": [1, 2, 4, 8, 16],
+        "decode": [1, 2, 4, 8, 16],
+    }
+    assert {name for name, _ in servable._runs} == set(asked)
+    assert servable.row_limits == {name: sizes[-1] for name, sizes in asked.items()}
 
 
 def test_card_says_what_is_served(small_chain, exported):
@@ -155,6 +185,8 @@ def test_card_says_what_is_served(small_chain, exported):
     assert f"the {KEEP} best of {SAMPLES} pictures" in card
     assert "12×12" in card
     assert "stored as float32" in card
+    assert "Licence of the weights: CC0-1.0." in card
+    assert "A request has 1 to 16 rows." in card
     assert mark in card
     assert mark == fingerprint(
         ServedChain(small_chain, 2, 1, "float32"), small_chain.vocabulary

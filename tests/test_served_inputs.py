@@ -152,19 +152,6 @@ def test_bad_input_is_refused_in_the_graph_with_what_is_allowed(exported_client,
     assert exported_client.predict("decode", {"ids": np.zeros((1, 9), np.int32)})
 
 
-def test_no_rows_give_no_rows(exported_client):
-    none = np.array([], object)
-    for signature in ("generate", "generate_best"):
-        outputs = exported_client.predict(signature, {"prompt": none})
-        assert {len(value) for value in outputs.values()} == {0}
-    assert exported_client.predict("encode", {"image_bytes": none})["ids"].shape == (
-        0,
-        9,
-    )
-    empty = {"ids": np.zeros((0, 9), np.int32)}
-    assert exported_client.predict("decode", empty)["image_bytes"].shape == (0,)
-
-
 def picture(height, width, channels=3):
     values = np.sin(np.arange(height * width * channels) * 0.37) * 127 + 128
     return values.astype(np.uint8).reshape(height, width, channels)

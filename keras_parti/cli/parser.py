@@ -212,6 +212,8 @@ def _add_export(commands):
         "Markdown about data, licences, training and scores, for card.md",
         file,
     )
+    words = "of the weights, such as Apache-2.0, for card.md"
+    option(command, "--licence", "NAME", words)
 
 
 def _add_serve(commands):

@@ -187,7 +187,13 @@ def export(args):
     card = args.card.read_text(encoding="utf-8") if args.card else None
     print("Tracing the signatures: half a minute or more ...")
     version = write_version(
-        chain, args.out, args.num_samples, args.keep, args.dtype, card
+        chain,
+        args.out,
+        args.num_samples,
+        args.keep,
+        args.dtype,
+        card,
+        args.licence,
     )
     size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
     print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")

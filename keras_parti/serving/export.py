@@ -4,28 +4,41 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_parti import sampling
+from keras_parti.serving.row_sizes import ROW_SIZES
 from keras_parti.serving.servable import WARM_UP
-from keras_parti.serving.served_chain import OPTIONS, ServedChain
+from keras_parti.serving.served_chain import ServedChain
+from keras_parti.serving.warm_up import warm_up_requests, write_warm_up
 
 logger = logging.getLogger(__name__)
 
 STORED = ("float32", "bfloat16")
 
+# A version is written under this name, and this machine's and the process' after it.
+ASIDE = f".writing-{socket.gethostname()}-"
 
-def export(chain, out_dir, num_samples=16, keep=4, dtype="float32", card=None):
+
+def export(
+    chain,
+    out_dir,
+    num_samples=16,
+    keep=4,
+    dtype="float32",
+    card=None,
+    licence=None,
+):
     """Writes the next version of a model to serve.
 
     The version appears in one step, by a rename, so that a server that polls the
-    folder never sees half of it. With it go warm-up records, one for each
-    signature, `card.md` and `fingerprint`.
+    folder never sees half of it. With it go warm-up records of each signature at each
+    of the sizes that rows are filled up to, `card.md` and `fingerprint`.
 
     Args:
         chain: `TextToImage`.
@@ -37,7 +50,8 @@ def export(chain, out_dir, num_samples=16, keep=4, dtype="float32", card=None):
             changes the pictures a little; the same seed gives the same ids as the
             chain only in "float32".
         card: str. What a reader should know of the model, in Markdown: data,
-            licences, training, scores.
+            licences of them, training, scores.
+        licence: str. That of the weights, such as "Apache-2.0", for the card.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -61,17 +75,33 @@ def export(chain, out_dir, num_samples=16, keep=4, dtype="float32", card=None):
         raise ValueError(f"dtype must be one of {', '.join(STORED)}. Received: {dtype}")
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_remains(folder)
     # No number, so that neither server takes it for a version.
-    aside = folder / f".writing-{os.getpid()}"
+    aside = folder / f"{ASIDE}{os.getpid()}"
     module = ServedChain(chain, num_samples, keep, dtype)
     try:
         tf.saved_model.save(module, str(aside), signatures=module.signatures())
-        _write_warm_up(aside / WARM_UP, folder.resolve().name, chain)
+        requests = warm_up_requests(chain, num_samples)
+        write_warm_up(aside / WARM_UP, folder.resolve().name, requests)
         mark = fingerprint(module, chain.vocabulary)
         (aside / "fingerprint").write_text(mark + "\n")
         (aside / "card.md").write_text(
-            _card(chain, folder.resolve().name, num_samples, keep, dtype, mark, card)
+            _card(
+                chain,
+                folder.resolve().name,
+                num_samples,
+                keep,
+                dtype,
+                mark,
+                card,
+                licence,
+            )
         )
+        for path in aside.rglob("*"):
+            if path.is_file():
+                # The name must not survive a power cut that the bytes do not.
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
         version = publish(aside, folder)
     except tf.errors.OpError as error:
         raise OSError(f"{folder} cannot be written: {error.message}") from error
@@ -98,6 +128,17 @@ def fingerprint(module, vocabulary):
     return digest.hexdigest()
 
 
+def remove_remains(folder):
+    """Removes what exports on this machine left that were killed."""
+    for path in folder.glob(f"{ASIDE}*"):
+        try:
+            os.kill(int(path.name.removeprefix(ASIDE)), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # no export's, or that of another user who is at work
+
+
 def publish(aside, folder):
     """Gives the finished folder the next number."""
     while True:
@@ -113,34 +154,7 @@ def publish(aside, folder):
         return version
 
 
-def _write_warm_up(path, name, chain):
-    """Records a request to each signature, which servers replay before readiness."""
-    config = chain.tokenizer.config
-    blank = tf.io.encode_png(np.full([config.image_size] * 2 + [3], 255, np.uint8))
-    options = {"seed": 0} | sampling.DEFAULTS
-    draw = {n: tf.constant([options[n]], kind) for n, kind in OPTIONS.items()}
-    draw["prompt"] = tf.constant([""])
-    inputs = {
-        "generate": draw,
-        # Of no rows: all first-time costs are paid without drawing many samples (2.1 s
-        # and not 8.4 s on two cores, and the first real request takes no longer).
-        "generate_best": {name: column[:0] for name, column in draw.items()},
-        "encode": {"image_bytes": blank[None]},
-        "decode": {"ids": tf.zeros([1, config.num_tokens], tf.int32)},
-    }
-    path.parent.mkdir()
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, tensors in inputs.items():
-            log = prediction_log_pb2.PredictionLog()
-            request = log.predict_log.request
-            request.model_spec.name = name
-            request.model_spec.signature_name = signature
-            for key, tensor in tensors.items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(tensor))
-            writer.write(log.SerializeToString())
-
-
-def _card(chain, name, num_samples, keep, dtype, mark, text):
+def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
     tokenizer, parti = chain.tokenizer, chain.parti
     size = tokenizer.config.image_size
     count = sum(int(np.prod(w.shape)) for w in (*tokenizer.weights, *parti.weights))
@@ -157,6 +171,9 @@ def _card(chain, name, num_samples, keep, dtype, mark, text):
 | `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
 | `decode` | the picture of ids |
 
+A request has 1 to {ROW_SIZES[-1]} rows.
+
+Licence of the weights: {licence or "not stated at export"}.
 {count:,} parameters, stored as {dtype}. Fingerprint {mark}.
 
 - {tokenizer.config}

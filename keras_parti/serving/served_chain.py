@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_parti import sampling
 from keras_parti.models.text_to_image import to_uint8
+from keras_parti.serving.row_sizes import in_chunks, in_sizes, limited, sizes_for
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
@@ -92,6 +93,10 @@ class ServedChain(tf.Module):
 
     def _generate(self, prompt, options):
         prompt, options = self._check(prompt, options)
+        columns = {"prompt": prompt} | options
+        return in_sizes(self._generate_rows, columns)
+
+    def _generate_rows(self, prompt, **options):
         with self._reading_stored():
             text = self._chain.vocabulary.encode_tensor(prompt)
             drawn = self._draw(text["ids"], options)
@@ -105,6 +110,19 @@ class ServedChain(tf.Module):
 
     def _generate_best(self, prompt, options):
         prompt, options = self._check(prompt, options)
+        columns = {"prompt": prompt} | options
+        sizes, keep = sizes_for(self._num_samples), self._keep
+        length = self._chain.tokenizer.config.num_tokens
+        specs = {
+            "image_bytes": tf.TensorSpec([None, keep], tf.string),
+            "ids": tf.TensorSpec([None, keep, length], tf.int32),
+            "score": tf.TensorSpec([None, keep], tf.float32),
+            "prompt_tokens": tf.TensorSpec([None], tf.int32),
+            "truncated": tf.TensorSpec([None], tf.bool),
+        }
+        return in_chunks(self._generate_best_rows, columns, sizes, specs)
+
+    def _generate_best_rows(self, prompt, **options):
         samples = self._num_samples
         rows = {name: tf.repeat(value, samples) for name, value in options.items()}
         steps = tf.tile(tf.range(samples, dtype=tf.int64), [tf.size(prompt)])
@@ -128,12 +146,17 @@ class ServedChain(tf.Module):
 
     def _encode(self, image_bytes):
         size = self._chain.tokenizer.config.image_size
-        files = _column(image_bytes, "image_bytes")
+        files = limited(_column(image_bytes, "image_bytes"))
         images = tf.map_fn(
             lambda content: read_picture(content, size),
             files,
+            # One at a time: unfolded, each may take half a gigabyte.
+            parallel_iterations=1,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32),
         )
+        return in_sizes(self._encode_rows, {"images": images})
+
+    def _encode_rows(self, images):
         with self._reading_stored():
             return {"ids": self._chain.tokenizer.encode(images)}
 
@@ -161,6 +184,9 @@ class ServedChain(tf.Module):
         ]
         with tf.control_dependencies(checks):
             ids = tf.reshape(ids, [-1, config.num_tokens])
+        return in_sizes(self._decode_rows, {"ids": ids})
+
+    def _decode_rows(self, ids):
         with self._reading_stored():
             return {"image_bytes": self._pictures(ids)}
 
