@@ -1,4 +1,4 @@
-"""From logits to ids: guidance, temperature, top-k, top-p, and the cached loop.
+"""From logits to ids: guidance, temperature, top-k, top-p, and the loop over positions.
 
 The noise of a picture is a hash of its seed, the position and the code: it does not
 depend on the batch, on the order of execution or on the backend's generators.
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parti.layers.embeddings import empty_prompt
+from keras_parti.decoding import CachedDecoder
 
 # Temperature and filters are not published for Parti: those of ViT-VQGAN, section
 # 4.2, plain sampling. The guidance scale is that of Parti's table 5.
@@ -26,10 +26,16 @@ RANGES = {
 def check_options(**options):
     """Raises `ValueError` where an option is outside of `RANGES` or no number.
 
+    `TypeError` where there is no such option.
+
     Args:
         **options: names of `RANGES` with numbers or arrays.
     """
     for name, value in options.items():
+        if name not in RANGES:
+            raise TypeError(
+                f"Options of sampling are {', '.join(RANGES)}. Received: {name}"
+            )
         low, high = RANGES[name]
         values = np.asarray(value)
         if values.dtype.kind not in "iuf" or not np.all(
@@ -81,64 +87,185 @@ def seed_words(seeds):
     return np.asarray(seeds, "<i8").reshape(-1, 1).view("<u4")
 
 
-def generate_ids(parti, text_ids, seeds, guidance_scale, temperature, top_k, top_p):
-    """Samples the ids of images, position by position, with a key/value cache.
+def guidance_schedule(first, last, length, shape="linear"):
+    """Guidance scales that change over a picture, for `guidance_scale`.
 
-    Each row is computed twice, with its text and with the empty prompt.
+    The first ids lay out the picture and the last ones only finish it. Parti's scale is
+    constant; the schedules are not published.
 
     Args:
-        parti: `Parti`.
-        text_ids: int32 `(batch, text_length)`.
-        seeds: uint32 `(batch, 2)`, from `seed_words`.
-        guidance_scale: float32 `(batch,)`.
-        temperature: float32 `(batch,)`.
-        top_k: int32 `(batch,)`.
-        top_p: float32 `(batch,)`.
+        first: float. The scale of the first position.
+        last: float. The scale of the last position.
+        length: int. Positions of a picture.
+        shape: str. "linear", or "cosine" for half a wave, level at both ends.
 
     Returns:
-        A dict of `ids`, int32 `(batch, num_tokens)`, and `score`, float32 `(batch,)`:
-        the mean log-likelihood of the ids under the text, in nats a token, without
-        guidance and at temperature 1.
+        float32 NumPy array `(length,)`.
+
+    Raises:
+        ValueError: where there is no such shape.
+    """
+    share = np.linspace(0.0, 1.0, length)
+    if shape == "cosine":
+        share = (1 - np.cos(np.pi * share)) / 2
+    elif shape != "linear":
+        raise ValueError(
+            f"`shape` must be 'linear' or 'cosine'. Received: shape={shape!r}"
+        )
+    return (first + (last - first) * share).astype("float32")
+
+
+def generate_ids(
+    model,
+    condition_ids,
+    seeds,
+    guidance_scale,
+    temperature,
+    top_k,
+    top_p,
+    given=None,
+    count=0,
+    guided=True,
+):
+    """Samples the ids of images, position by position, with a key/value cache.
+
+    Args:
+        model: `Parti`, or another that `keras_parti.decoding` describes.
+        condition_ids: int32 `(prompts, ...)`, what the model's `condition` takes: for
+            Parti text ids, `(prompts, text_length)`. Each is encoded once.
+        seeds: uint32 `(rows, 2)`, from `seed_words`: as many rows for each prompt,
+            next to each other.
+        guidance_scale: float32 `(rows,)`, or `(rows, num_tokens)`, one a position.
+        temperature: float32 `(rows,)`.
+        top_k: int32 `(rows,)`.
+        top_p: float32 `(rows,)`.
+        given: int32 `(prompts, num_tokens)`, ids to go on from, or None.
+        count: int32 scalar in `[0, num_tokens)`. How many of `given` are kept.
+        guided: bool, or on TensorFlow an int32 tensor of 0 or 1. 0 leaves out what is
+            computed without the condition, which all scales of 1 make useless.
+
+    Returns:
+        A dict of `ids`, int32 `(rows, num_tokens)`, and `score`, float32 `(rows,)`:
+        the mean log-likelihood of the sampled ids under the text, in nats a token,
+        without guidance and at temperature 1.
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
     """
-    batch, length = ops.shape(text_ids)[0], parti.config.num_tokens
-    no_text = ops.broadcast_to(empty_prompt(text_ids.shape[1]), ops.shape(text_ids))
-    memory, memory_mask = parti.encode(ops.concatenate([text_ids, no_text]))
-    memory_keys_values = parti.memory_keys_values(memory)
-    positions = ops.arange(length, dtype="int32")
+    options = (seeds, guidance_scale, temperature, top_k, top_p)
+    tensors, state = begin(model, condition_ids, seeds, given, count, guided)
+    length = model.config.num_tokens
+    state = advance(model, tensors, state, options, length)
+    sampled = ops.cast(length - count, "float32")
+    return {"ids": state["ids"], "score": state["score"] / sampled}
 
-    def step(position, last, ids, score, cache):
-        logits, cache = parti.step(
-            last, position, cache, memory_keys_values, memory_mask
+
+def begin(model, condition_ids, seeds, given=None, count=0, guided=True):
+    """Prepares the sampling of images, of which no id is sampled yet.
+
+    Args:
+        model: as `generate_ids` takes it, like all that follow.
+        condition_ids: int32 `(prompts, ...)`.
+        seeds: uint32 `(rows, 2)`.
+        given: int32 `(prompts, num_tokens)`, or None.
+        count: int32 scalar in `[0, num_tokens)`.
+        guided: bool, or int32 tensor of 0 or 1.
+
+    Returns:
+        Two nests of tensors: what every step reads, and the state that steps change.
+    """
+    prompts, rows = ops.shape(condition_ids)[0], ops.shape(seeds)[0]
+    samples = rows // prompts
+    groups = prompts * (1 + guided)
+    # One more row is encoded, of no condition, and all groups that have none share it.
+    ids = ops.concatenate([condition_ids, model.no_condition()])
+    which = ops.minimum(ops.arange(groups, dtype="int32"), prompts)
+    condition = {
+        name: None if x is None else ops.take(x, which, axis=0)
+        for name, x in model.condition(ids).items()
+    }
+    decoder, length = CachedDecoder(model), model.config.num_tokens
+    weights = decoder.pack()
+    count = ops.convert_to_tensor(count, "int32")
+    inputs = ops.cast(condition["begin"], model.compute_dtype)
+    if given is None:
+        ids = ops.zeros((rows, length), "int32")
+        cache = decoder.empty_cache(groups * samples)
+    else:
+        kept = ops.where(ops.arange(length, dtype="int32") < count, given, 0)
+        ids = ops.repeat(kept, samples, axis=0)
+        kept = ops.take(kept, ops.arange(groups, dtype="int32") % prompts, axis=0)
+        cache = decoder.fill(condition, kept, count, samples)
+        last = ops.take(kept, ops.maximum(count - 1, 0), axis=1)
+        last = ops.take(weights["embeddings"], last, axis=0)
+        inputs = ops.where(count > 0, last, inputs)
+    state = {
+        "position": count,
+        "inputs": ops.repeat(inputs, samples, axis=0),
+        "ids": ids,
+        "score": ops.zeros((rows,), "float32"),
+        "cache": cache,
+    }
+    return {"weights": weights, "memories": decoder.remember(condition)}, state
+
+
+def advance(model, tensors, state, options, stop):
+    """Samples the ids of the positions up to `stop`.
+
+    Args:
+        model: as `generate_ids` takes it.
+        tensors: what `begin` returned first.
+        state: what `begin` returned second, or the `advance` before.
+        options: tuple of `seeds` to `top_p`, as `generate_ids` takes them.
+        stop: int or int32 scalar. The first position not to sample.
+
+    Returns:
+        The new state. Its `score` is a sum over positions.
+    """
+    decoder, config = CachedDecoder(model), model.config
+    seeds, guidance_scale, temperature, top_k, top_p = options
+    positions = ops.arange(config.num_tokens, dtype="int32")
+    rows = ops.shape(seeds)[0]
+
+    def step(state):
+        position = state["position"]
+        logits, cache = decoder.step(
+            tensors["weights"],
+            tensors["memories"],
+            state["inputs"],
+            position,
+            state["cache"],
         )
-        conditional, unconditional = ops.split(logits, 2)
-        guided = guide(conditional, unconditional, guidance_scale)
+        # Where nothing is guided, the last rows are the first ones.
+        conditional, unconditional = logits[:rows], logits[-rows:]
+        scale = guidance_scale
+        if len(scale.shape) == 2:
+            scale = ops.take(scale, position, axis=1)
+        guided = guide(conditional, unconditional, scale)
         guided = filter_logits(guided, temperature, top_k, top_p)
-        noise = gumbel(seeds, position, parti.config.num_codes)
+        noise = gumbel(seeds, position, config.num_codes)
         # argmax(logits / T + Gumbel) draws from softmax(logits / T); times T it is
         # also right at T = 0.
         new = ops.argmax(guided + temperature[:, None] * noise, axis=-1)
-        new = ops.cast(new, "int32")[:, None]  # (batch, 1)
-        likelihood = ops.log_softmax(conditional, axis=-1)
-        score = score + ops.take_along_axis(likelihood, new, axis=-1)[:, 0]
-        ids = ops.where(positions == position, new, ids)
-        return position + 1, ops.concatenate([new, new]), ids, score, cache
+        new = ops.cast(new, "int32")[:, None]  # (rows, 1)
+        likelihood = ops.take_along_axis(conditional, new, axis=-1)[:, 0]
+        likelihood = likelihood - ops.logsumexp(conditional, axis=-1)
+        inputs = ops.take(tensors["weights"]["embeddings"], new[:, 0], axis=0)
+        copies = ops.shape(logits)[0] // rows  # 2 where there is guidance
+        return {
+            "position": position + 1,
+            "inputs": ops.tile(inputs, (copies, 1)),
+            "ids": ops.where(positions == position, new, state["ids"]),
+            "score": state["score"] + likelihood,
+            "cache": cache,
+        }
 
-    _, _, ids, score, _ = ops.while_loop(
-        lambda position, *_: position < length,
-        step,
-        (
-            ops.convert_to_tensor(0, "int32"),
-            parti.begin(2 * batch),
-            ops.zeros((batch, length), "int32"),
-            ops.zeros((batch,), "float32"),
-            parti.empty_cache(2 * batch),
-        ),
-        maximum_iterations=length,
+    (state,) = ops.while_loop(
+        lambda state: state["position"] < stop,
+        lambda state: (step(state),),
+        (state,),
     )
-    return {"ids": ids, "score": score / length}
+    return state
 
 
 def guide(conditional, unconditional, scale):
@@ -149,7 +276,11 @@ def guide(conditional, unconditional, scale):
         unconditional: float `(batch, num_codes)`, u.
         scale: float `(batch,)`; 1 gives c.
     """
-    return unconditional + scale[:, None] * (conditional - unconditional)
+    scale = scale[:, None]
+    guided = unconditional + scale * (conditional - unconditional)
+    # Rounding would make u + (c − u) another number than c, and guided rows of scale 1
+    # other pictures than those that were drawn without the unconditional half.
+    return ops.where(scale == 1.0, conditional, guided)
 
 
 def filter_logits(logits, temperature, top_k, top_p):
@@ -227,16 +358,18 @@ def _word(value):
     return ops.convert_to_tensor(np.uint32(value))
 
 
-def compiled(function, model):
+def compiled(function, model, numpy=True):
     """Compiles a function that reads a model's weights, on the backend in use.
 
     Args:
-        function: function of tensors, batch first, that returns a dict of tensors.
+        function: function of nests of tensors that returns a nest of tensors.
         model: `keras.Model` whose weights it reads.
+        numpy: bool. Whether the function that is returned returns NumPy arrays; if
+            not, it returns tensors, to be given to the next function.
 
     Returns:
-        A function of NumPy arrays that returns a dict of NumPy arrays. On TensorFlow
-        one graph serves all batch sizes; JAX compiles once for each.
+        A function of nests of NumPy arrays or tensors. On TensorFlow one graph serves
+        all batch sizes; JAX compiles once for each.
     """
     variables = model.variables
 
@@ -255,7 +388,7 @@ def compiled(function, model):
         )
 
         def run(arguments):
-            return graph(tuple(map(tf.convert_to_tensor, arguments)))
+            return graph(keras.tree.map_structure(tf.convert_to_tensor, arguments))
     elif keras.backend.backend() == "jax":
         import jax
 
@@ -270,6 +403,8 @@ def compiled(function, model):
 
     def call(*arguments):
         outputs = run(arguments)
-        return {name: ops.convert_to_numpy(x) for name, x in outputs.items()}
+        if not numpy:
+            return outputs
+        return keras.tree.map_structure(ops.convert_to_numpy, outputs)
 
     return call

@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LEVELS = [
     {"lazy", "presets"},
     {"layers"},
-    {"losses", "metrics", "optimizers", "sampling", "text", "data"},
+    {"decoding", "losses", "metrics", "optimizers", "sampling", "text", "data"},
     {"models"},
     {"training", "serving", "evaluation"},
     {"cli", "__init__", "__main__"},
@@ -24,7 +24,16 @@ LEVELS = [
 # TensorFlow is wanted by some of their functions, and imported there.
 LAZY = {"sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
-PURE = {"lazy", "presets", "layers", "losses", "metrics", "models", "optimizers"}
+PURE = {
+    "decoding",
+    "lazy",
+    "presets",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_parti import sampling
+from keras_parti.decoding import CachedDecoder
 from keras_parti.models import Parti
 
 ROWS = 5
@@ -83,12 +84,12 @@ def test_cached_logits_equal_those_of_the_full_pass(parti, position):
     rng = np.random.default_rng(2)
     ids = rng.integers(0, 23, (3, 9)).astype("int32")
     text_ids = rng.integers(4, 300, (3, 11)).astype("int32")
-    memory, mask = parti.encode(text_ids)
-    memory = parti.memory_keys_values(memory)
-    cache, last = parti.empty_cache(3), parti.begin(3)
+    decoder, condition = CachedDecoder(parti), parti.condition(text_ids)
+    weights, memories = decoder.pack(), decoder.remember(condition)
+    cache, inputs = decoder.empty_cache(3), condition["begin"]
     for i in range(position + 1):
-        logits, cache = parti.step(last, i, cache, memory, mask)
-        last = ids[:, i : i + 1]
+        logits, cache = decoder.step(weights, memories, inputs, i, cache)
+        inputs = parti.image_embedding(ids[:, i])
     expected = full_pass(parti, text_ids, ids)[:, position]
     np.testing.assert_allclose(ops.convert_to_numpy(logits), expected, atol=1e-4)
 

@@ -1,5 +1,6 @@
 """The chain: prompts to pictures, through text ids, image ids and the decoder."""
 
+import functools
 from pathlib import Path
 
 import keras
@@ -48,11 +49,25 @@ class TextToImage:
         self.tokenizer = tokenizer
         self.parti = parti
         self.vocabulary = vocabulary
-        self._generate_ids = sampling.compiled(
-            lambda *arguments: sampling.generate_ids(parti, *arguments), parti
+        # Without guidance half of the work is left out: a graph of its own.
+        self._generate_ids, self._begin = (
+            {
+                guided: sampling.compiled(
+                    functools.partial(function, parti, guided=guided), parti, numpy
+                )
+                for guided in (False, True)
+            }
+            for function, numpy in (
+                (sampling.generate_ids, True),
+                (sampling.begin, False),
+            )
         )
+        self._advance = sampling.compiled(
+            functools.partial(sampling.advance, parti), parti, numpy=False
+        )
+        self._encode = sampling.compiled(tokenizer.encode, tokenizer)
         self._decode = sampling.compiled(
-            lambda ids: {"images": to_uint8(tokenizer.decode(ids))}, tokenizer
+            lambda ids: to_uint8(tokenizer.decode(ids)), tokenizer
         )
 
     def generate(
@@ -73,7 +88,8 @@ class TextToImage:
             num_samples: int. Pictures sampled for a prompt; the j-th is the picture
                 of seed `seed + j`.
             keep: int, at most `num_samples`. Pictures returned, best first.
-            guidance_scale: float in `[0, 30]`; 1 is no guidance.
+            guidance_scale: float in `[0, 30]`; 1 is no guidance. Or an array of
+                `num_tokens` of them, such as `sampling.guidance_schedule` makes.
             temperature: float in `[0, 10]`; 0 takes the likeliest id.
             top_k: int; ids are drawn among the k likeliest, 0 among all.
             top_p: float in `[0, 1]`; ids are drawn among the fewest whose
@@ -87,35 +103,110 @@ class TextToImage:
             `(prompts,)`, ids of the whole prompt; `truncated`, bool `(prompts,)`.
 
         Raises:
-            ValueError: where an option is outside its range.
+            ValueError: where an option is outside its range, or a score is not
+                finite, because of weights that are not.
             TypeError: where `prompts` is no list of strings.
         """
-        sampling.check_counts(num_samples, keep)
         options = {
-            "guidance_scale": np.float32(guidance_scale),
-            "temperature": np.float32(temperature),
-            "top_k": np.int32(top_k),
-            "top_p": np.float32(top_p),
+            "guidance_scale": guidance_scale,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
         }
-        sampling.check_options(**options)
-        text = self.vocabulary.encode_report(prompts)
-        rows = len(prompts) * num_samples
-        outputs = self._generate_ids(
-            np.repeat(text["ids"], num_samples, axis=0),
-            sampling.seed_words(sampling.sample_seeds(seed, num_samples, len(prompts))),
-            *(np.full(rows, option) for option in options.values()),
-        )
-        ids = outputs["ids"].reshape(len(prompts), num_samples, -1)
-        score = outputs["score"].reshape(len(prompts), num_samples)
-        best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
-        ids = np.take_along_axis(ids, best[..., None], axis=1)
-        return {
-            "images": self.decode(ids),
-            "score": np.take_along_axis(score, best, axis=1),
-            "ids": ids,
-            "num_tokens": text["num_tokens"],
-            "truncated": text["truncated"],
-        }
+        return self._sample(prompts, num_samples, keep, seed, options)
+
+    def complete(
+        self, prompts, ids, rows, num_samples=1, keep=1, seed=0, **sampling_options
+    ):
+        """Makes pictures that begin as given ones do.
+
+        Args:
+            prompts: list of str.
+            ids: int32 `(prompts, num_tokens)`, a picture for each prompt, as `encode`
+                returns them.
+            rows: int. Rows of ids that are kept, from the top; the others are sampled.
+                With 0 this is `generate`.
+            num_samples: int, as `generate` takes it.
+            keep: int, as `generate` takes it.
+            seed: int of 64 bits.
+            **sampling_options: `guidance_scale` to `top_p`, as `generate` takes them.
+
+        Returns:
+            What `generate` returns; `score` is that of the sampled ids.
+
+        Raises:
+            ValueError: as `generate`, and where ids or rows are out of range.
+            TypeError: as `generate`.
+        """
+        ids = self._check_ids(ids)
+        if ids.shape[:-1] != (len(prompts),):
+            raise ValueError(
+                "`ids` must have a row for each prompt. "
+                f"Received: shape {ids.shape} for {len(prompts)} prompts"
+            )
+        if not 0 <= rows < self._grid:
+            raise ValueError(
+                f"`rows` must be in [0, {self._grid}). Received: rows={rows}"
+            )
+        given = (ids, np.int32(rows * self._grid))
+        return self._sample(prompts, num_samples, keep, seed, sampling_options, given)
+
+    def stream(self, prompts, every=1, seed=0, **sampling_options):
+        """Makes pictures and shows them while they grow, from the top.
+
+        Args:
+            prompts: list of str.
+            every: int. Rows of ids between two pictures.
+            seed: int of 64 bits.
+            **sampling_options: `guidance_scale` to `top_p`, as `generate` takes them.
+
+        Yields:
+            A dict of `images`, uint8 `(prompts, height, width, 3)`, white where no id
+            is sampled yet; `ids`, int32 `(prompts, sampled)`; `score`, float32
+            `(prompts,)`, of these ids. The last are those of `generate`.
+
+        Raises:
+            ValueError: as `generate`, and where `every` is below 1.
+            TypeError: as `generate`.
+        """
+        if every < 1:
+            raise ValueError(f"`every` must be at least 1. Received: every={every}")
+        text_ids = self.vocabulary.encode_report(prompts)["ids"]
+        arguments, guided = self._arguments(text_ids, seed, 1, sampling_options)
+        tensors, state = self._begin[guided](*arguments[:2])
+        width, height = self._grid, self._grid
+        for rows in sorted({*range(every, height, every), height}):
+            count = rows * width
+            options = arguments[1:]
+            state = self._advance(tensors, state, options, np.int32(count))
+            ids = keras.ops.convert_to_numpy(state["ids"])[:, :count]
+            score = keras.ops.convert_to_numpy(state["score"]) / count
+            _check_finite(score)
+            # The decoder wants all ids: those to come are those of the last row.
+            last = np.tile(ids[:, -width:], (1, height - rows))
+            images = self.decode(np.concatenate([ids, last], axis=1))
+            images[:, rows * images.shape[1] // height :] = 255
+            yield {"images": images, "ids": ids, "score": score}
+
+    def encode(self, images):
+        """Turns pictures into ids.
+
+        Args:
+            images: uint8 `(batch, height, width, 3)`, of the tokenizer's size.
+
+        Returns:
+            int32 `(batch, num_tokens)`.
+
+        Raises:
+            ValueError: where they are of another size or type.
+        """
+        images, side = np.asarray(images), self.tokenizer.config.image_size
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
+            raise ValueError(
+                f"`images` must be uint8 (batch, {side}, {side}, 3). "
+                f"Received: {images.dtype} of shape {images.shape}"
+            )
+        return self._encode(images.astype("float32") / 255.0)
 
     def decode(self, ids):
         """Turns ids into pictures.
@@ -129,6 +220,16 @@ class TextToImage:
         Raises:
             ValueError: where an id is out of range, or there are too few or many.
         """
+        ids = self._check_ids(ids)
+        images = self._decode(ids.reshape(-1, ids.shape[-1]))
+        return images.reshape(*ids.shape[:-1], *images.shape[1:])
+
+    @property
+    def _grid(self):
+        """Rows, and columns, of a picture's ids."""
+        return self.tokenizer.config.image_size // self.tokenizer.config.patch_size
+
+    def _check_ids(self, ids):
         ids, config = np.asarray(ids, "int32"), self.tokenizer.config
         if ids.ndim < 1 or ids.shape[-1] != config.num_tokens:
             raise ValueError(
@@ -140,8 +241,48 @@ class TextToImage:
                 f"`ids` must be in [0, {config.num_codes}). "
                 f"Received: {ids.min()} to {ids.max()}"
             )
-        images = self._decode(ids.reshape(-1, config.num_tokens))["images"]
-        return images.reshape(*ids.shape[:-1], *images.shape[1:])
+        return ids
+
+    def _sample(self, prompts, num_samples, keep, seed, options, given=()):
+        sampling.check_counts(num_samples, keep)
+        text = self.vocabulary.encode_report(prompts)
+        arguments, guided = self._arguments(text["ids"], seed, num_samples, options)
+        outputs = self._generate_ids[guided](*arguments, *given)
+        _check_finite(outputs["score"])
+        ids = outputs["ids"].reshape(len(prompts), num_samples, -1)
+        score = outputs["score"].reshape(len(prompts), num_samples)
+        best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
+        ids = np.take_along_axis(ids, best[..., None], axis=1)
+        return {
+            "images": self.decode(ids),
+            "score": np.take_along_axis(score, best, axis=1),
+            "ids": ids,
+            "num_tokens": text["num_tokens"],
+            "truncated": text["truncated"],
+        }
+
+    def _arguments(self, text_ids, seed, num_samples, options):
+        """Checks options; returns arguments of `generate_ids`, and `guided`."""
+        if not len(text_ids):
+            raise ValueError("`prompts` must hold at least one. Received: none")
+        options = sampling.DEFAULTS | options
+        sampling.check_options(**options)
+        rows, length = len(text_ids) * num_samples, self.parti.config.num_tokens
+        columns = []
+        for name, value in options.items():
+            value = np.asarray(value, "int32" if name == "top_k" else "float32")
+            is_schedule = name == "guidance_scale" and value.shape == (length,)
+            if value.shape and not is_schedule:
+                raise ValueError(
+                    f"`{name}` must be a number; `guidance_scale` may be {length}, one "
+                    f"for each position. Received: shape {value.shape}"
+                )
+            columns.append(np.broadcast_to(value, (rows, *value.shape)))
+        seeds = sampling.seed_words(
+            sampling.sample_seeds(seed, num_samples, len(text_ids))
+        )
+        guided = bool(np.any(columns[0] != 1))
+        return (text_ids, seeds, *columns), guided
 
     def save(self, path):
         """Writes the parts as one folder.
@@ -171,6 +312,14 @@ class TextToImage:
             path / VOCABULARY_FILE, parti.config.text_length
         )
         return cls(tokenizer, parti, vocabulary)
+
+
+def _check_finite(score):
+    if not np.isfinite(score).all():
+        raise ValueError(
+            "The likelihood of a picture must be finite: `parti` has weights that are "
+            f"not, or that overflow. Received: score={score.tolist()}"
+        )
 
 
 def to_uint8(images):

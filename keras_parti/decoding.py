@@ -1,0 +1,293 @@
+"""A causal decoder, one position at a time, from the weights of existing blocks.
+
+A step computes one position of all rows. What it reads over and over is laid out for
+it before the loop: the weights (`pack`), the keys and values of the condition
+(`remember`), and a cache of the keys and values of the positions before, which layers
+with a convolution-shaped window keep as a ring no longer than that window.
+
+Rows are groups of samples: one group a prompt, its samples next to each other, so that
+a condition is encoded and kept once a group. Under guidance as many groups follow that
+have no condition.
+
+A model can be decoded that has
+
+- `config.num_codes` and `config.num_tokens`, and `compute_dtype`;
+- `decoder_parts()`: a dict of `blocks`, a list of `DecoderBlock` or, without a
+  condition to attend to, `EncoderBlock`; `norm`, the normalisation behind them;
+  `logits`, a dense layer; `embeddings`, `(at least num_codes, dim)`, and `positions`,
+  `(num_tokens, dim)`: the input at position i > 0 is `embeddings[id before] +
+  positions[i]`;
+- `condition(ids)`: a dict of `begin`, `(groups, dim)`, to which the input at position
+  0 adds `positions[0]`; and for blocks with cross-attention `memory`,
+  `(groups, memory, dim)`, and `mask`, bool `(groups, memory)`, else both None;
+- `no_condition()`: the `ids`, of one group, of a picture of no condition.
+
+References:
+    - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.2
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_parti.layers.attention import MASKED
+from keras_parti.layers.transformer import LAYER_NORM_EPSILON
+from keras_parti.layers.window import window_mask
+from keras_parti.layers.window_attention import WindowAttention
+
+
+class CachedDecoder:
+    """The decoder of a model, one position at a time.
+
+    Args:
+        model: a model as the module's docstring says.
+    """
+
+    def __init__(self, model):
+        self._parts = model.decoder_parts()
+        self._length = model.config.num_tokens
+        self._dtype = model.compute_dtype
+        self._heads = self._parts["blocks"][0].num_heads
+        # What a position may see of those before it, `[column, how far back]`; blocks
+        # of one kind share it.
+        self._kinds = [_kind(block.attention) for block in self._parts["blocks"]]
+        self._windows = {kind: self._window(*kind) for kind in set(self._kinds)}
+
+    def windows(self):
+        """Returns how many positions each block's cache holds."""
+        return [self._windows[kind].shape[1] for kind in self._kinds]
+
+    def pack(self):
+        """Returns the weights as a step reads them, a nest of tensors.
+
+        Queries, keys and values are one matrix, and each matrix lies with its outputs
+        as rows, as few rows of inputs read it fastest.
+        """
+        parts, dtype = self._parts, self._dtype
+        return {
+            "embeddings": ops.cast(parts["embeddings"], dtype),
+            "positions": ops.cast(parts["positions"], dtype),
+            "blocks": [_pack_block(block, dtype) for block in parts["blocks"]],
+            "norm": _pack_norm(parts["norm"]),
+            "logits": _pack(dtype, parts["logits"]),
+        }
+
+    def remember(self, condition):
+        """Returns each block's keys and values of a condition, and their mask.
+
+        Args:
+            condition: what the model's `condition` returned.
+
+        Returns:
+            A dict of `blocks`, pairs of float `(groups, heads, memory, kv)`, and
+            `bias`, float32 `(groups, 1, 1, memory)`; empty without a memory.
+        """
+        if condition["memory"] is None:
+            return {}
+        memory, mask = condition["memory"], condition["mask"]
+        return {
+            "blocks": [
+                block.cross_attention.keys_values(memory)
+                for block in self._parts["blocks"]
+            ],
+            "bias": _bias(mask)[:, None, None, :],
+        }
+
+    def empty_cache(self, rows):
+        """Returns zeros for the keys and values of all blocks.
+
+        Returns:
+            A list of pairs of float `(rows * heads, window, kv)`, where `window` is
+            how many positions back a block looks, or all of them.
+        """
+        kv = self._parts["positions"].shape[-1] // self._heads
+        cache = []
+        for window in self.windows():
+            shape = (rows * self._heads, window, kv)
+            cache.append(tuple(ops.zeros(shape, self._dtype) for _ in range(2)))
+        return cache
+
+    def fill(self, condition, ids, count, samples):
+        """Computes the cache of given ids, all positions in one pass.
+
+        The pass is over all positions, whatever `count` is, so that one graph serves
+        all counts.
+
+        Args:
+            condition: what the model's `condition` returned, for these groups.
+            ids: int32 `(groups, num_tokens)`, of which the first `count` count.
+            count: int32 scalar. How many positions the cache is to hold.
+            samples: int or int32 scalar. Rows of a group.
+
+        Returns:
+            What `empty_cache` returns for `groups * samples` rows, filled.
+        """
+        begin, memory = condition["begin"], condition["memory"]
+        x = ops.take(self._parts["embeddings"], ids[:, :-1], axis=0)
+        x = ops.concatenate([begin[:, None], ops.cast(x, self._dtype)], axis=1)
+        x = x + ops.cast(self._parts["positions"], self._dtype)
+        causal = np.tril(np.ones((self._length, self._length), bool))
+        cache = []
+        for block, kind in zip(self._parts["blocks"], self._kinds, strict=True):
+            h = block.attention_norm(x)
+            slots = np.arange(self._windows[kind].shape[1], dtype="int32")
+            # The last position before `count` that a ring keeps in each slot.
+            kept = count - 1 - (count - 1 - slots) % len(slots)
+            kept = ops.maximum(kept, 0)
+            own = []
+            for x_all in block.attention.keys_values(h):
+                shape = (-1, len(slots), x_all.shape[-1])
+                x_kept = ops.repeat(ops.take(x_all, kept, axis=2), samples, axis=0)
+                own.append(ops.reshape(x_kept, shape))
+            cache.append(tuple(own))
+            windowed = isinstance(block.attention, WindowAttention)
+            mask = {} if windowed else {"attention_mask": causal}
+            x = x + block.attention(h, **mask)
+            if memory is not None:
+                mask = condition["mask"][:, None, None, :]
+                h = block.cross_attention_norm(x)
+                x = x + block.cross_attention(h, memory, attention_mask=mask)
+            x = x + block.feed_forward(block.feed_forward_norm(x))
+        return cache
+
+    def step(self, weights, memories, inputs, position, cache):
+        """Computes the logits of one position.
+
+        Args:
+            weights: what `pack` returned.
+            memories: what `remember` returned.
+            inputs: float `(rows, dim)`. The embeddings of the ids before, or `begin`
+                of each row's group.
+            position: int32 scalar in `[0, num_tokens)`.
+            cache: what `empty_cache`, `fill` or the step before returned.
+
+        Returns:
+            float32 `(rows, num_codes)`, and the cache with this position in it.
+        """
+        x = inputs + ops.take(weights["positions"], position, axis=0)
+        views = {kind: self._view(kind, position, cache) for kind in self._windows}
+        new_cache = []
+        for i, (block, own) in enumerate(zip(weights["blocks"], cache, strict=True)):
+            slots, bias = views[self._kinds[i]]
+            h = _linear(_normalize(x, block["attention_norm"]), block["attention"])
+            queries, *new = (
+                ops.reshape(part, (-1, own[0].shape[-1]))  # (rows · heads, kv)
+                for part in ops.split(h, 3, axis=-1)
+            )
+            own = tuple(
+                ops.scatter_update(old, slots, part)
+                for old, part in zip(own, new, strict=True)
+            )
+            new_cache.append(own)
+            y = _attend(queries[:, None], *own, bias)
+            x = x + _linear(ops.reshape(y, ops.shape(x)), block["attention_output"])
+            if memories:
+                y = _normalize(x, block["cross_attention_norm"])
+                y = _linear(y, block["cross_attention"])
+                y = self._look(y, *memories["blocks"][i], memories["bias"])
+                x = x + _linear(y, block["cross_attention_output"])
+            y = _linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
+            activation = self._parts["blocks"][i].feed_forward.wide.activation
+            x = x + _linear(activation(y), block["narrow"])
+        logits = _linear(_normalize(x, weights["norm"]), weights["logits"])
+        return ops.cast(logits, "float32"), new_cache
+
+    def _look(self, queries, keys, values, bias):
+        """Cross-attention of rows, float `(rows, dim)`, to what their group keeps."""
+        groups, heads, _, kv = ops.shape(keys)
+        x = ops.reshape(queries, (groups, -1, heads, kv))
+        x = _attend(ops.transpose(x, (0, 2, 1, 3)), keys, values, bias)
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), ops.shape(queries))
+
+    def _view(self, kind, position, cache):
+        """Where a position is written in the caches of a kind, and what it may see.
+
+        Returns:
+            int32 `(rows * heads, 2)`, row and slot; float32 `(window,)`, a bias.
+        """
+        window = self._windows[kind]
+        width, length = window.shape
+        # In a ring, the slot of a position is its remainder, and the position that a
+        # slot holds is so many before this one:
+        back = (position - np.arange(length, dtype="int32")) % length
+        column = ops.take(ops.convert_to_tensor(window), position % width, axis=0)
+        seen = ops.logical_and(ops.take(column, back), back <= position)
+        rows = ops.shape(cache[self._kinds.index(kind)][0])[0]
+        rows = ops.arange(rows, dtype="int32")
+        return ops.stack([rows, ops.full_like(rows, position % length)], -1), _bias(
+            seen
+        )
+
+    def _window(self, *kind):
+        if kind == ALL:
+            return np.ones((1, self._length), bool)
+        # A picture of few rows ends before the window does.
+        return window_mask(*kind)[:, : self._length]
+
+
+# The kind of a block that sees all positions before it; others have the arguments of
+# `window_mask`.
+ALL = ()
+
+
+def _kind(attention):
+    if isinstance(attention, WindowAttention):
+        return attention.kernel_size, attention.width, attention.wraparound
+    return ALL
+
+
+def _pack_block(block, dtype):
+    attention = block.attention
+    packed = {
+        "attention_norm": _pack_norm(block.attention_norm),
+        "attention": _pack(dtype, attention.query, attention.key, attention.value),
+        "attention_output": _pack(dtype, attention.output_projection),
+        "feed_forward_norm": _pack_norm(block.feed_forward_norm),
+        "wide": _pack(dtype, block.feed_forward.wide),
+        "narrow": _pack(dtype, block.feed_forward.narrow),
+    }
+    if hasattr(block, "cross_attention"):
+        cross = block.cross_attention
+        packed |= {
+            "cross_attention_norm": _pack_norm(block.cross_attention_norm),
+            "cross_attention": _pack(dtype, cross.query),
+            "cross_attention_output": _pack(dtype, cross.output_projection),
+        }
+    return packed
+
+
+def _pack(dtype, *dense):
+    """Returns dense layers as one: kernel `(outputs, inputs)` and bias."""
+    kernel = ops.concatenate([layer.kernel for layer in dense], axis=1)
+    bias = ops.concatenate([layer.bias for layer in dense])
+    return ops.transpose(ops.cast(kernel, dtype)), ops.cast(bias, dtype)
+
+
+def _linear(x, packed):
+    kernel, bias = packed
+    # TensorFlow and XLA fold the transposition into the product.
+    return ops.matmul(x, ops.transpose(kernel)) + bias
+
+
+def _pack_norm(norm):
+    return ops.cast(norm.gamma, "float32"), ops.cast(norm.beta, "float32")
+
+
+def _normalize(inputs, packed):
+    gamma, beta = packed
+    x = ops.cast(inputs, "float32")
+    x = x - ops.mean(x, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(x), axis=-1, keepdims=True)
+    x = x * ops.rsqrt(variance + LAYER_NORM_EPSILON) * gamma + beta
+    return ops.cast(x, inputs.dtype)
+
+
+def _attend(queries, keys, values, bias):
+    """Scaled dot-product attention; all `(..., positions, kv)`."""
+    queries = queries * queries.shape[-1] ** -0.5
+    logits = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+    weights = ops.softmax(ops.cast(logits, "float32") + bias, axis=-1)
+    return ops.matmul(ops.cast(weights, values.dtype), values)
+
+
+def _bias(mask):
+    return ops.where(mask, 0.0, MASKED)

@@ -1,0 +1,105 @@
+"""The cached decoder computes what the whole model computes, at every position."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_parti.decoding import CachedDecoder
+from keras_parti.models import VIM, Parti
+
+# 25 ids, of which a window of 3 sees 7: the ring goes round three times.
+SIZES = {"num_tokens": 25, "heads": 2, "decoder_layers": 3}
+MODELS = {
+    "all ids": {},
+    "window": {"attention_kernel": 3},
+    "window without wraparound": {
+        "attention_kernel": 3,
+        "attention_wraparound": False,
+    },
+    "window in one layer": {"attention_kernel": 3, "window_layers": (1,)},
+    "window above the picture": {"attention_kernel": 11},
+    "positions of rows and columns": {"image_positions": "factorised"},
+    "tied embeddings": {"tie_embeddings": True},
+}
+IDS = np.random.default_rng(2).integers(0, 23, (3, 25)).astype("int32")
+TEXT = np.random.default_rng(3).integers(4, 300, (3, 11)).astype("int32")
+TEXT[1, 5:] = 0
+
+
+def randomise(model):
+    random = np.random.default_rng(0)
+    for weight in model.trainable_variables:
+        weight.assign(0.4 * random.normal(size=weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module", params=[*MODELS, "VIM"])
+def case(request):
+    """A model, its condition, and its logits of `IDS` in one pass."""
+    if request.param == "VIM":
+        model = VIM.from_preset("vim_tiny", num_tokens=25, num_classes=5)
+        condition, inputs = np.int32([[2], [5], [0]]), {"labels": np.int32([2, 5, 0])}
+    else:
+        fields = SIZES | MODELS[request.param]
+        model = Parti.from_preset("parti_tiny", **fields)
+        condition, inputs = TEXT, {"text_ids": TEXT}
+    randomise(model)
+    logits = model(inputs | {"image_ids": IDS}, training=False)
+    return model, model.condition(condition), ops.convert_to_numpy(logits)
+
+
+def steps(decoder, condition, cache, start):
+    """Logits of the positions from `start` on, `(rows, positions, num_codes)`."""
+    weights, memories = decoder.pack(), decoder.remember(condition)
+    logits = []
+    for i in range(start, IDS.shape[1]):
+        inputs = condition["begin"]
+        if i:
+            inputs = ops.take(weights["embeddings"], IDS[:, i - 1], axis=0)
+        step, cache = decoder.step(weights, memories, inputs, i, cache)
+        logits.append(ops.convert_to_numpy(step))
+    return np.stack(logits, axis=1)
+
+
+def test_every_step_is_the_position_of_the_full_pass(case):
+    model, condition, expected = case
+    decoder = CachedDecoder(model)
+    logits = steps(decoder, condition, decoder.empty_cache(3), 0)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 19])
+def test_steps_go_on_from_given_ids(case, count):
+    model, condition, expected = case
+    decoder = CachedDecoder(model)
+    given = np.where(np.arange(25) < count, IDS, 0)
+    cache = decoder.fill(condition, given, ops.convert_to_tensor(count, "int32"), 1)
+    logits = steps(decoder, condition, cache, count)
+    np.testing.assert_allclose(logits, expected[:, count:], atol=1e-4)
+
+
+def test_samples_of_a_group_share_its_condition(case):
+    model, condition, expected = case
+    decoder = CachedDecoder(model)
+    weights, memories = decoder.pack(), decoder.remember(condition)
+    cache, begin = decoder.empty_cache(6), ops.repeat(condition["begin"], 2, axis=0)
+    logits, _ = decoder.step(weights, memories, begin, 0, cache)
+    expected = np.repeat(expected[:, 0], 2, axis=0)
+    np.testing.assert_allclose(ops.convert_to_numpy(logits), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "lengths"),
+    [
+        ({}, [25, 25, 25]),
+        # 1 · (5 + 1) + 1 positions back, and no more than there are.
+        ({"attention_kernel": 3}, [7, 7, 7]),
+        ({"attention_kernel": 3, "window_layers": (2,)}, [25, 25, 7]),
+        ({"attention_kernel": 11}, [25, 25, 25]),
+    ],
+)
+def test_a_cache_is_as_long_as_what_is_seen(fields, lengths):
+    model = Parti.from_preset("parti_tiny", **(SIZES | fields))
+    cache = CachedDecoder(model).empty_cache(5)
+    assert [keys.shape for keys, _ in cache] == [(5 * 2, n, 8) for n in lengths]
+    assert [values.shape for _, values in cache] == [(5 * 2, n, 8) for n in lengths]
