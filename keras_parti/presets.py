@@ -50,12 +50,12 @@ VIT_VQGAN = {
 
 PARTI = {
     #                          params            source                                      config
-    "parti_tiny":     Preset(        14_079, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9}),
-    "parti_emoji":    Preset(    7_430_912, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "image_dropout_rate": 0.8, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256}),
-    "parti_350m":     Preset(   387_068_928, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_750m":     Preset(   790_189_056, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096}),
-    "parti_3b":       Preset( 3_090_319_360, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192}),
-    "parti_20b":      Preset(20_544_319_488, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384}),
+    "parti_tiny":     Preset(        14_079, "this library, for tests",                   {"encoder_layers": 1, "decoder_layers": 2, "dim": 16, "heads": 2, "mlp_dim": 24, "text_vocab_size": 300, "text_length": 11, "num_codes": 23, "num_tokens": 9, "attention_kernel": None}),
+    "parti_emoji":    Preset(    7_430_912, "this library, for 64×64 pictures",          {"encoder_layers": 2, "decoder_layers": 4, "dim": 256, "heads": 4, "mlp_dim": 1024, "dropout_rate": 0.0, "image_mixing_rate": 0.5, "text_vocab_size": 2000, "text_length": 32, "num_codes": 2048, "num_tokens": 256, "attention_kernel": None}),
+    "parti_350m":     Preset(   387_068_928, f"{_PARTI_TABLE}, 350M",                     {"encoder_layers": 12, "decoder_layers": 12, "dim": 1024, "heads": 16, "mlp_dim": 4096, "attention_kernel": 11}),
+    "parti_750m":     Preset(   790_189_056, f"{_PARTI_TABLE}, 750M",                     {"encoder_layers": 12, "decoder_layers": 36, "dim": 1024, "heads": 16, "mlp_dim": 4096, "attention_kernel": 11}),
+    "parti_3b":       Preset( 3_090_319_360, f"{_PARTI_TABLE}, 3B",                       {"encoder_layers": 12, "decoder_layers": 36, "dim": 2048, "heads": 32, "mlp_dim": 8192, "attention_kernel": 11}),
+    "parti_20b":      Preset(20_544_319_488, f"{_PARTI_TABLE}, 20B",                      {"encoder_layers": 16, "decoder_layers": 64, "dim": 4096, "heads": 64, "mlp_dim": 16384, "attention_kernel": 11}),
 }
 
 # Pictures of no class; `num_classes=1000` makes one of ImageNet's.

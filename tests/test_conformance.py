@@ -112,8 +112,8 @@ CASES = [
         2,
     ),
     Case(
-        layers.ImageDropout,
-        {"rate": 0.3, "hidden_id": 11, "seed": 5},
+        layers.ImageMixing,
+        {"rate": 0.3, "seed": 5},
         {"ids": ids(BATCH, 5)},
         0,
     ),

@@ -137,7 +137,7 @@ def test_a_field_that_came_later_keeps_no_run_from_going_on(
 ):
     run(tmp_path, cache, vocabulary, steps=2)
     begun = json.loads((tmp_path / "config.json").read_text())
-    del begun["image_dropout_rate"]
+    del begun["image_mixing_rate"]
     (tmp_path / "config.json").write_text(json.dumps(begun))
     run(tmp_path, cache, vocabulary, steps=2)
 

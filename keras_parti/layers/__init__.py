@@ -9,7 +9,7 @@ from keras_parti.layers.discriminator import (
 )
 from keras_parti.layers.embeddings import (
     ConditionDropout,
-    ImageDropout,
+    ImageMixing,
     PatchEmbedding,
     PositionEmbedding,
     TanhHead,
@@ -28,7 +28,7 @@ __all__ = [
     "EqualizedDense",
     "FeedForward",
     "GridPositionEmbedding",
-    "ImageDropout",
+    "ImageMixing",
     "MinibatchDeviation",
     "MultiHeadAttention",
     "PatchEmbedding",

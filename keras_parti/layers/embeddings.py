@@ -136,11 +136,6 @@ class PositionEmbedding(keras.layers.Layer):
         positions = ops.cast(self.positions, self.compute_dtype)
         return inputs + positions[: inputs.shape[1]]
 
-    def at(self, inputs, position):
-        """Adds the vector of one position to float `(batch, 1, embed)` inputs."""
-        vector = ops.take(self.positions, position, axis=0)
-        return inputs + ops.cast(vector, self.compute_dtype)
-
     def compute_output_shape(self, input_shape):
         return input_shape
 
@@ -249,35 +244,34 @@ def empty_prompt(length):
 
 
 @keras.saving.register_keras_serializable("keras_parti")
-class ImageDropout(keras.layers.Layer):
-    """Hides ids that a decoder reads, in some rows and in training only.
+class ImageMixing(keras.layers.Layer):
+    """Mixes ids of another picture into those that a decoder reads, in training only.
 
     Not in the papers, whose data sets are too large to be learned by heart. On a small
-    set a decoder soon knows every picture by its first ids, and then ignores the text:
-    measured on 811 pictures, after 22 passes at a loss of 0.42 nats a token, the names
-    in prompts changed nothing. Where ids are hidden only the text can tell them.
+    set a decoder soon knows every picture by its first ids, trusts them, and ignores
+    the text, also when these ids are its own first guesses. Where two pictures are
+    mixed, only the text tells which of them is meant. Measured on 811 pictures: of 24
+    training captions 4 % gave their own picture after 5,600 steps without, and 83 %
+    after 2,000 steps more with it.
 
     Args:
-        rate: float in `[0, 1]`. Share of the rows in which ids are hidden; in each of
-            them the share 1 − u² for a u that is uniform in `[0, 1]`, so that in a
-            third of them nine ids of ten are hidden.
-        hidden_id: int. What stands in place of a hidden id.
+        rate: float in `[0, 1]`. Share of the rows that are mixed; in each of them a
+            share of the ids, uniform in `[0, 1]`, comes from the row before it.
         seed: int or None. Seed of the choice.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
-        ids: int32 `(batch, length)`.
+        ids: int32 `(batch, length)`. A batch of one has nothing to mix in.
 
     Returns:
         int32 `(batch, length)`.
     """
 
-    def __init__(self, rate, hidden_id, seed=None, **kwargs):
+    def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
         self.rate = rate
-        self.hidden_id = hidden_id
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -286,8 +280,8 @@ class ImageDropout(keras.layers.Layer):
             return ids
         batch, length = ops.shape(ids)
         draws = keras.random.uniform((batch, length + 2), seed=self.seed_generator)
-        share = ops.where(draws[:, :1] < self.rate, 1 - draws[:, 1:2] ** 2, 0.0)
-        return ops.where(draws[:, 2:] < share, self.hidden_id, ids)
+        share = ops.where(draws[:, :1] < self.rate, draws[:, 1:2], 0.0)
+        return ops.where(draws[:, 2:] < share, ops.roll(ids, 1, axis=0), ids)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -296,9 +290,4 @@ class ImageDropout(keras.layers.Layer):
         return keras.KerasTensor(ids.shape, ids.dtype)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "rate": self.rate,
-            "hidden_id": self.hidden_id,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

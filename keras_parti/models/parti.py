@@ -47,9 +47,9 @@ class PartiConfig:
     attention_dropout_rate: float | None = None  # None: `dropout_rate`
     # Share of training texts replaced by the empty prompt. Not published.
     condition_dropout_rate: float = 0.1
-    # Share of training pictures of which ids are hidden from the decoder. Not in the
-    # paper; see `keras_parti.layers.ImageDropout`.
-    image_dropout_rate: float = 0.0
+    # Share of training pictures into whose ids others are mixed. Not in the paper;
+    # see `keras_parti.layers.ImageMixing`.
+    image_mixing_rate: float = 0.0
 
     def __post_init__(self):
         check_positive(self)
@@ -59,7 +59,7 @@ class PartiConfig:
             "activation_dropout_rate",
             "attention_dropout_rate",
             "condition_dropout_rate",
-            "image_dropout_rate",
+            "image_mixing_rate",
         ):
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate < 1:
@@ -183,8 +183,8 @@ class Parti(ConfigModel):
         self.encoder_norm = layer_norm("encoder_norm", dtype)
         # The last row begins an image: nothing comes before its first id.
         self.image_embedding = _embedding(config.num_codes + 1, dim, "image", dtype)
-        self.image_dropout = layers.ImageDropout(
-            config.image_dropout_rate, config.num_codes, name="image_dropout"
+        self.image_mixing = layers.ImageMixing(
+            config.image_mixing_rate, name="image_mixing"
         )
         if config.image_positions == "learned":
             positions, sizes = layers.PositionEmbedding, (config.num_tokens,)
@@ -228,7 +228,7 @@ class Parti(ConfigModel):
         memory, memory_mask = self.encode(text_ids, training=training)
         ids = ops.cast(inputs["image_ids"], "int32")
         x = ops.concatenate([self.begin(ops.shape(ids)[0]), ids[:, :-1]], axis=1)
-        x = self.image_dropout(x, training=training)
+        x = self.image_mixing(x, training=training)
         x = self.image_positions(self.image_embedding(x))
         x = self.dropout(x, training=training)  # (batch, length, embed)
         mask = causal_mask(self.config.num_tokens)
@@ -304,46 +304,6 @@ class Parti(ConfigModel):
     def begin(self, batch):
         """Returns the ids that stand before an image, int32 `(batch, 1)`."""
         return ops.full((batch, 1), self.config.num_codes, dtype="int32")
-
-    def empty_cache(self, batch):
-        """Returns zeros for the keys and values of all decoder blocks.
-
-        Returns:
-            A list of pairs of float `(batch * heads, num_tokens, kv)`.
-        """
-        config = self.config
-        shape = (batch * config.heads, config.num_tokens, config.dim // config.heads)
-        return [
-            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
-            for _ in self.decoder
-        ]
-
-    def memory_keys_values(self, memory):
-        """Returns each decoder block's keys and values of the encoder's output."""
-        return [block.cross_attention.keys_values(memory) for block in self.decoder]
-
-    def step(self, ids, position, cache, memory_keys_values, memory_mask):
-        """Returns the logits of one position, and the cache with it.
-
-        Args:
-            ids: int32 `(batch, 1)`. The ids before this position, or `begin`.
-            position: int32 scalar in `[0, num_tokens)`.
-            cache: what `empty_cache`, or the step before, returned.
-            memory_keys_values: what the method of this name returned.
-            memory_mask: bool `(batch, 1, 1, memory)`, from `encode`.
-
-        Returns:
-            float32 `(batch, num_codes)`, and the new cache.
-        """
-        x = self.image_positions.at(self.image_embedding(ids), position)
-        mask = ops.arange(self.config.num_tokens) <= position
-        new_cache = []
-        for block, own, memory in zip(
-            self.decoder, cache, memory_keys_values, strict=True
-        ):
-            x, own = block.step(x, own, position, memory, mask, memory_mask)
-            new_cache.append(own)
-        return self.predict_logits(x)[:, 0], new_cache
 
     def predict_logits(self, x):
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
