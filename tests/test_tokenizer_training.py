@@ -133,6 +133,26 @@ def test_a_batch_that_cannot_be_parted_is_refused(tmp_path, monkeypatch):
         )
 
 
+def test_similar_codes_are_merged_at_the_end_and_again_by_the_same_command(
+    tmp_path, monkeypatch
+):
+    use_discs(monkeypatch)
+    for _ in range(2):
+        tokenizer.train_tokenizer(
+            ViTVQGAN.from_preset("vit_vqgan_tiny"),
+            "discs",
+            tmp_path,
+            steps=2,
+            batch_size=2,
+            merge_similarity=0.9,
+            steps_per_epoch=2,
+            verbose=0,
+        )
+        trained = ViTVQGAN.load_dir(tmp_path / "model")
+        codes = np.asarray(trained.quantizer.codebook)
+        assert (codes @ codes.T - 2 * np.eye(len(codes))).max() < 0.9
+
+
 def test_missing_weights_are_said_before_any_training(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*vgg16.*keras-parti\["):
         tokenizer.train_tokenizer(

@@ -55,6 +55,14 @@ def add_tokenizer_training(parts):
         help="leave the codebook as initialised and unused codes where they are, as "
         "the paper does",
     )
+    option(
+        command,
+        "--merge-codes",
+        "COSINE",
+        "after all steps, make one code of those this similar, such as 0.96: for "
+        "drawings, whose white paper would have many (default: leave them)",
+        number(0, 1),
+    )
     command.add_argument(
         "--augment",
         action="store_true",

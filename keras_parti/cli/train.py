@@ -9,7 +9,14 @@ import keras
 from keras_parti import sampling
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
-from keras_parti.models import VIM, Parti, TextEncoder, TextToImage, ViTVQGAN
+from keras_parti.models import (
+    VIM,
+    ClassToImage,
+    Parti,
+    TextEncoder,
+    TextToImage,
+    ViTVQGAN,
+)
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
@@ -18,7 +25,7 @@ from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import Losses, train_tokenizer
-from keras_parti.training.vim import read_classes, train_vim
+from keras_parti.training.vim import load_classes, read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
 
@@ -43,6 +50,7 @@ def tokenizer(args):
         **_loss_options(args, model),
         patchwise_steps=args.patchwise_steps,
         revive_codes=not args.no_revive_codes,
+        merge_similarity=args.merge_codes,
         augment=args.augment,
     )
     print(
@@ -177,16 +185,25 @@ def encode(args):
 
 def export(args):
     """Writes the next version of a model to serve."""
+    card = args.card.read_text(encoding="utf-8") if args.card else None
+    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    write = _export_vim if args.vim else _export_parti
+    version = write(args, tokenizer, card)
+    size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")
+
+
+def _export_parti(args, tokenizer, card):
     from keras_parti.serving.export import export as write_version
 
     sampling.check_counts(args.num_samples, args.keep)
-    tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    if not args.vocab:
+        raise ValueError("--parti needs --vocab FILE. Received: none")
     parti = Parti.load_dir(model_dir(args.parti))
     vocabulary = Vocabulary.from_file(args.vocab, parti.config.text_length)
     chain = TextToImage(tokenizer, parti, vocabulary)
-    card = args.card.read_text(encoding="utf-8") if args.card else None
     print("Tracing the signatures: half a minute or more ...")
-    version = write_version(
+    return write_version(
         chain,
         args.out,
         args.num_samples,
@@ -195,8 +212,15 @@ def export(args):
         card,
         args.licence,
     )
-    size = sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
-    print(f"Wrote {version}, {size / 1e6:.1f} MB. Next: keras-parti serve {args.out}")
+
+
+def _export_vim(args, tokenizer, card):
+    from keras_parti.serving.export_classes import export_classes
+
+    chain = ClassToImage(tokenizer, VIM.load_dir(model_dir(args.vim)))
+    classes = load_classes(args.vim)
+    print("Tracing the signatures: half a minute or more ...")
+    return export_classes(chain, args.out, classes, args.dtype, card, args.licence)
 
 
 def _captioned(args, model):

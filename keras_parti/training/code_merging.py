@@ -57,10 +57,7 @@ def merged_codebook(codebook, vectors, similarity, seed=0):
     Returns:
         float32 `(num_codes, dim)` of unit vectors.
     """
-    if not 0 < similarity < 1:
-        raise ValueError(
-            f"`similarity` must be in (0, 1). Received: similarity={similarity}"
-        )
+    check_similarity(similarity)
     rng = np.random.default_rng(seed)
     codebook = codebook / np.linalg.norm(codebook, axis=1, keepdims=True)
     for _ in range(ROUNDS):
@@ -77,6 +74,14 @@ def merged_codebook(codebook, vectors, similarity, seed=0):
         )
         codebook[free] = vectors[chosen]
     return codebook.astype("float32")
+
+
+def check_similarity(similarity):
+    """Raises `ValueError` where a similarity is no cosine in (0, 1)."""
+    if not 0 < similarity < 1:
+        raise ValueError(
+            f"`similarity` must be in (0, 1). Received: similarity={similarity}"
+        )
 
 
 def _merge(codebook, ids, similarity):

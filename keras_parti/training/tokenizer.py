@@ -11,12 +11,14 @@ from keras_parti.models import Discriminator, ViTVQGAN, load_perceptual
 from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import workdir as runs
 from keras_parti.training.adversarial import AdversarialTraining
+from keras_parti.training.code_merging import check_similarity, merge_codes
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
 
 # Pictures that are encoded to see which codes are in use: at 256 tokens each, some 60
 # vectors for each of 2048 codes.
 REVIVAL_SAMPLE = 512
+MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
 
 
 class PatchwiseViTVQGAN(ViTVQGAN):
@@ -120,6 +122,7 @@ def train_tokenizer(
     average=None,
     terms=PAPER,
     revive_codes=True,
+    merge_similarity=None,
     augment=False,
     steps_per_epoch=100,
     seed=0,
@@ -148,6 +151,8 @@ def train_tokenizer(
         terms: `Losses`; as they are, those of the paper that need no other network.
         revive_codes: bool. Whether the codebook starts from data and unused codes
             are placed anew after each epoch but the last fifth of them.
+        merge_similarity: float in `(0, 1)` or None. Whether, after all steps, codes
+            of at least this cosine become one (`keras_parti.training.code_merging`).
         augment: bool. Whether pictures are cropped at random, by DALL-E's listing 1
             (`keras_parti.data.augmentation`), as for Parti's tokenizer.
         steps_per_epoch: int. Updates between two checkpoints.
@@ -163,6 +168,8 @@ def train_tokenizer(
     schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
     schedule |= {"augment": augment}
+    if merge_similarity is not None:
+        check_similarity(merge_similarity)
     # Before the long patchwise part: weights may be missing, and that is said at once.
     whole = players(model, terms, accumulated_batches)
     if patchwise_steps:
@@ -204,6 +211,14 @@ def train_tokenizer(
         verbose=verbose,
         **schedule,
     )
+    if merge_similarity is not None:
+        # The folder has the averaged weights, if there are such.
+        trained = type(model).load_dir(workdir / "model")
+        shuffled = pictures(model, name_or_dir, "train", shuffle_seed=seed)
+        merge_codes(
+            trained, shuffled.take(MERGE_SAMPLE).batch(64), merge_similarity, seed
+        )
+        trained.save_dir(workdir / "model")
 
 
 def pictures(model, name_or_dir, split, **kwargs):
