@@ -244,3 +244,26 @@ def test_large_pictures_pass_in_bounded_memory(tmp_path):
     count, grown = run.stdout.split()
     assert int(count) >= 30, run.stderr
     assert float(grown) < 400  # MB
+
+
+def test_a_folder_becomes_a_token_cache_with_crops_and_gaps(photos, tmp_path):
+    from keras_parti.models import ViTVQGAN
+    from keras_parti.training.preparation import encode_set
+
+    bad, good = spoil(photos)
+    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    sizes = data.splits(photos)
+    counts = encode_set(model, photos, tmp_path / "a", shards=2)
+    encoded, kept, skipped = counts["train"]
+    assert (encoded, kept) == (len(good), 0)
+    assert set(skipped) == set(bad)
+    assert counts["validation"] == (sizes["validation"], 0, {})
+    again = encode_set(model, photos, tmp_path / "a", shards=2)["train"]
+    assert again == (0, len(good), skipped)
+
+    twice = encode_set(model, photos, tmp_path / "b", augment_passes=2)
+    assert twice["train"][0] == 2 * len(good)
+    assert twice["validation"][0] == sizes["validation"]
+    cache = data.read_token_cache(tmp_path / "b", "train", model.fingerprint())
+    names = [e["name"].decode() for e in cache.as_numpy_iterator()]
+    assert names == 2 * [f"{number:02d}" for number in good]
