@@ -40,7 +40,7 @@ from keras_parti.optimizers import AdamW
 STILL = {
     "dropout_rate": 0.0,
     "condition_dropout_rate": 0.0,
-    "image_dropout_rate": 0.0,
+    "image_mixing_rate": 0.0,
 }
 SMALL_TEXT = {"text_vocab_size": 2000, "text_length": 32}
 CASES = {  # name: (fields of the config beside those of parti_350m, pictures a batch)
