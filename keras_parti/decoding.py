@@ -154,7 +154,7 @@ class CachedDecoder:
 
         Args:
             weights: what `pack` returned.
-            memories: what `remember` returned.
+            memories: what `remember` returned, or None without a condition.
             inputs: float `(rows, dim)`. The embeddings of the ids before, or `begin`
                 of each row's group.
             position: int32 scalar in `[0, num_tokens)`.

@@ -1,4 +1,4 @@
-"""Multi-head attention, over a whole sequence or one cached position at a time."""
+"""Multi-head attention over a whole sequence."""
 
 import keras
 from keras import ops
@@ -11,9 +11,8 @@ MASKED = -1e9
 class MultiHeadAttention(keras.layers.Layer):
     """Scaled dot-product attention with `num_heads` heads.
 
-    The layer is split where a sampler needs it: `keys_values` projects what is
-    attended to, `attend` asks it. `call` does both; a sampler keeps the keys and
-    values and calls `attend` for one new position.
+    A sampler, which asks one position after the other, keeps what `keys_values`
+    returns; see `keras_parti.decoding`.
 
     Args:
         num_heads: int. Number of heads; divides the width of the inputs.
@@ -70,27 +69,15 @@ class MultiHeadAttention(keras.layers.Layer):
     # Not `mask`: Keras means padding by that word, and warns where it is lost.
     def call(self, inputs, memory=None, attention_mask=None, training=None):
         keys, values = self.keys_values(inputs if memory is None else memory)
-        return self.attend(inputs, keys, values, attention_mask, training)
+        bias = None
+        if attention_mask is not None:
+            bias = ops.where(attention_mask, 0.0, MASKED)
+        queries = self._queries(inputs)
+        return self._merge(self._weigh(queries, keys, values, bias, training))
 
     def keys_values(self, memory):
         """Returns keys and values, each float `(batch, heads, memory, kv)`."""
         return self._split(self.key(memory)), self._split(self.value(memory))
-
-    def attend(self, inputs, keys, values, mask=None, training=None):
-        """Returns what `inputs` find in the given keys and values.
-
-        Args:
-            inputs: float `(batch, length, embed)`.
-            keys: float `(batch, heads, memory, kv)`.
-            values: float `(batch, heads, memory, kv)`.
-            mask: as `attention_mask` of `call`.
-            training: bool or None. Whether attention weights are dropped.
-        """
-        bias = None
-        if mask is not None:
-            bias = ops.where(mask, 0.0, MASKED)
-        queries = self._queries(inputs)
-        return self._merge(self._weigh(queries, keys, values, bias, training))
 
     def _queries(self, inputs):
         queries = self._split(self.query(inputs))  # (batch, heads, length, kv)
@@ -129,20 +116,3 @@ class MultiHeadAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout_rate": self.dropout_rate,
         }
-
-
-def write_position(cache, new, position):
-    """Writes the keys or values of one position into a cache.
-
-    Args:
-        cache: float `(batch * heads, length, kv)`.
-        new: float `(batch, heads, 1, kv)`.
-        position: int32 scalar in `[0, length)`.
-
-    Returns:
-        The cache with `new` at `position`; TensorFlow writes it in place where
-        nothing else holds the old one.
-    """
-    rows = ops.arange(ops.shape(cache)[0], dtype="int32")
-    indices = ops.stack([rows, ops.zeros_like(rows) + position], axis=-1)
-    return ops.scatter_update(cache, indices, ops.reshape(new, (-1, cache.shape[-1])))

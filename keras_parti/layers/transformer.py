@@ -1,9 +1,8 @@
 """Pre-norm Transformer blocks: feed-forward, encoder block, decoder block."""
 
 import keras
-from keras import ops
 
-from keras_parti.layers.attention import MultiHeadAttention, write_position
+from keras_parti.layers.attention import MultiHeadAttention
 from keras_parti.layers.window_attention import WindowAttention
 
 # Keras' own default, 1e-3, is a thousand times what Transformers are trained with.
@@ -278,49 +277,11 @@ class DecoderBlock(_Block):
             y = self.attention(x, attention_mask=attention_mask, training=training)
         else:
             y = self.attention(x, training=training)
-        return self._after_attention(
-            inputs,
-            y,
-            self.cross_attention.keys_values(memory),
-            memory_mask,
-            training,
-        )
-
-    def step(self, inputs, cache, position, memory_keys_values, mask, memory_mask):
-        """Computes one more position from the keys and values of those before it.
-
-        Args:
-            inputs: float `(batch, 1, embed)`. The new position.
-            cache: pair of float `(batch * heads, length, kv)`: keys and values.
-            position: int32 scalar. Where the new keys and values are written.
-            memory_keys_values: pair of float `(batch, heads, memory, kv)`, from
-                `cross_attention.keys_values(memory)`.
-            mask: bool, broadcast to `(batch, heads, 1, length)`: filled positions.
-            memory_mask: bool, broadcast to `(batch, heads, 1, memory)`.
-
-        Returns:
-            float `(batch, 1, embed)`, and the cache with the new position in it.
-        """
-        x = self.attention_norm(inputs)
-        new = self.attention.keys_values(x)  # each (batch, heads, 1, kv)
-        cache = tuple(
-            write_position(c, n, position) for c, n in zip(cache, new, strict=True)
-        )
-        keys_values = [
-            ops.reshape(c, (-1, self.num_heads, *c.shape[1:])) for c in cache
-        ]
-        y = self.attention.attend(x, *keys_values, mask=mask)
-        outputs = self._after_attention(
-            inputs, y, memory_keys_values, memory_mask, False
-        )
-        return outputs, cache
-
-    def _after_attention(self, inputs, y, memory_keys_values, memory_mask, training):
         x = inputs + self.dropout(y, training=training)
-        y = self.cross_attention.attend(
+        y = self.cross_attention(
             self.cross_attention_norm(x),
-            *memory_keys_values,
-            mask=memory_mask,
+            memory,
+            attention_mask=memory_mask,
             training=training,
         )
         x = x + self.dropout(y, training=training)
