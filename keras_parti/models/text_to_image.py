@@ -277,7 +277,10 @@ class TextToImage:
                     f"`{name}` must be a number; `guidance_scale` may be {length}, one "
                     f"for each position. Received: shape {value.shape}"
                 )
-            columns.append(np.broadcast_to(value, (rows, *value.shape)))
+            # A scale for each position, also where all are one: of arrays of two ranks
+            # TensorFlow would make graphs that know no rank.
+            shape = (rows, length) if name == "guidance_scale" else (rows,)
+            columns.append(np.broadcast_to(value, shape))
         seeds = sampling.seed_words(
             sampling.sample_seeds(seed, num_samples, len(text_ids))
         )
