@@ -142,7 +142,7 @@ def test_two_replicas_learn_what_one_device_learns(two_replicas):
 
     def fit(strategy):
         with strategy.scope():
-            model = training(rate=0.02, r1_interval=2)
+            model = training(r1_interval=2)
         dataset = tf.data.Dataset.from_tensor_slices((images, images)).batch(8)
         history = model.fit(dataset, verbose=0, shuffle=False).history
         return model.get_weights(), history

@@ -196,7 +196,9 @@ class AdversarialTraining(keras.Model):
             images = outputs["images"]
             terms = {"l2": tf.reduce_mean(tf.square(images - targets))}
             if self._laplace:
-                terms["laplace"] = self._laplace(targets, outputs["laplace"])
+                # Its `call`, since as a function it is divided by the replicas already.
+                each = self._laplace.call(targets, outputs["laplace"])
+                terms["laplace"] = tf.reduce_mean(each)
             if self._distance:
                 terms["perceptual"] = tf.reduce_mean(self._distance(images, targets))
             if self.discriminator is not None:
