@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from keras_parti import data
 from keras_parti.evaluation import linear_probe
-from keras_parti.models import VIM
+from keras_parti.models import VIM, ViTVQGAN
 
 
 def blobs(count=211, dim=7, classes=3, spread=1.0):
@@ -98,3 +99,25 @@ def test_a_class_that_was_never_seen_is_named(split, tmp_path):
     vim = VIM.from_preset("vim_tiny")
     with pytest.raises(ValueError, match=r"all of `test`.*cow"):
         linear_probe.evaluate_linear_probe(vim, split, test, tmp_path)
+
+
+def test_ids_and_labels_are_those_of_their_pictures(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(8)
+    images = rng.integers(0, 256, (7, 12, 12, 3), dtype="uint8")
+    names = np.array([f"thing {i}" for i in range(7)])
+
+    def load(name, split, batch_size, image_size):
+        assert (name, split, image_size) == ("things", "train", 12)
+        columns = {"image": images / np.float32(255), "name": names}
+        return tf.data.Dataset.from_tensor_slices(columns).batch(batch_size)
+
+    monkeypatch.setattr(data, "load", load, raising=False)
+    tokenizer = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    found = linear_probe.read_labelled(tokenizer, "things", "train", "name", 3)
+    np.testing.assert_array_equal(found["images"], images)
+    np.testing.assert_array_equal(found["labels"], names)
+    expected = tokenizer.encode(images / np.float32(255))
+    np.testing.assert_array_equal(found["ids"], expected)
+    with pytest.raises(ValueError, match="Not all pictures of things have a style"):
+        linear_probe.read_labelled(tokenizer, "things", "train", "style", 3)

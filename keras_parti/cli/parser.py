@@ -9,7 +9,6 @@ from keras_parti.cli.options import (
     add_command,
     add_sampling,
     add_tokenizer,
-    add_vocab,
     address,
     file,
     folder,
@@ -180,14 +179,20 @@ def _add_export(commands):
         "export",
         "train:export",
         "write a trained chain as a SavedModel to serve",
-        "Joins a vocabulary, a Parti and a tokenizer and writes them as the next "
-        "version of a model that `keras-parti serve` and TensorFlow Serving serve.",
+        "Joins a vocabulary, a Parti and a tokenizer, or a VIM and a tokenizer, and "
+        "writes them as the next version of a model that `keras-parti serve` and "
+        "TensorFlow Serving serve.",
         "keras-parti export --tokenizer runs/tokenizer --parti runs/parti --vocab "
-        "runs/vocab/vocabulary.model --out saved_models/mine",
+        "runs/vocab/vocabulary.model --out saved_models/mine\n"
+        "keras-parti export --tokenizer runs/tokenizer --vim runs/vim --out "
+        "saved_models/styles",
     )
     add_tokenizer(command)
-    add_vocab(command)
-    required(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
+    what = command.add_mutually_exclusive_group(required=True)
+    option(what, "--parti", "DIR", "workdir or model folder of a Parti", folder)
+    option(what, "--vim", "DIR", "workdir or model folder of a VIM", folder)
+    words = "with --parti: vocabulary.model, from `keras-parti train vocab`"
+    option(command, "--vocab", "FILE", words, file)
     required(command, "--out", "DIR", "the model's folder: its name is served", Path)
     option(
         command,

@@ -73,6 +73,40 @@ def evaluate_linear_probe(vim, train, test, out, batch_size=64):
     return results
 
 
+def read_labelled(tokenizer, name_or_dir, split, feature, batch_size=64):
+    """Reads a split of a picture set as `evaluate_linear_probe` takes it.
+
+    Args:
+        tokenizer: `ViTVQGAN`. Pictures are resized to its size.
+        name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
+        split: str.
+        feature: str. What tells a picture's class, such as `name`.
+        batch_size: int. Pictures at a time.
+
+    Returns:
+        A dict of `images`, uint8 `(n, height, width, 3)`; `ids`, int32 `(n,
+        num_tokens)`; and `labels`, n strings.
+
+    Raises:
+        ValueError: where a picture has no such feature.
+    """
+    from keras_parti import data  # needs TensorFlow
+
+    encode = sampling.compiled(lambda x: {"ids": tokenizer.encode(x)}, tokenizer)
+    columns = {"images": [], "ids": [], "labels": []}
+    size = tokenizer.config.image_size
+    for batch in data.load(name_or_dir, split, batch_size, image_size=size):
+        images = batch["image"].numpy()
+        texts = batch[feature].numpy() if feature in batch else [b""]
+        labels = [text.decode() for text in texts]
+        if "" in labels:
+            raise ValueError(f"Not all pictures of {name_or_dir} have a {feature}.")
+        columns["images"].append(np.rint(images * 255.0).astype("uint8"))
+        columns["ids"].append(encode(images)["ids"])
+        columns["labels"].append(labels)
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
 def probe(features, labels, test_features, test_labels, num_classes):
     """Fits a softmax layer to features and asks it for the classes of others.
 

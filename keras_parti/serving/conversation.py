@@ -15,13 +15,14 @@ from keras_parti.serving.rows import (
     chunks,
     column,
     draw_columns,
+    label_column,
     utf8,
 )
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two attempts
 
 # What a model without these signatures lacks.
-PARTS = {"upscale": "an upsampler", "score": "a CoCa"}
+PARTS = {"upscale": "an upsampler", "score": "a CoCa", "generate_class": "a VIM"}
 
 
 def offered(coroutine_method):
@@ -120,17 +121,12 @@ class Conversation:
         texts = utf8(prompts)
         sampling.check_counts(num_samples, keep)
         seeds = sampling.sample_seeds(seed, num_samples, len(texts))
-        given = {
-            "guidance_scale": guidance_scale,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-        }
-        options = sampling.DEFAULTS | {k: v for k, v in given.items() if v is not None}
+        given = (guidance_scale, temperature, top_k, top_p)
+        options = _chosen(given, sampling.DEFAULTS)
         if (num_samples, keep) == self.best:
             rows = await self._draw_best(texts, seed, keep, options)
         else:
-            rows = await self._draw(texts, seeds, keep, options)
+            rows = await self._draw("prompt", texts, seeds, keep, options)
         return {
             "images": np.stack(
                 [[read_picture(p) for p in r] for r in rows["image_bytes"]]
@@ -140,6 +136,50 @@ class Conversation:
             "num_tokens": rows["prompt_tokens"],
             "truncated": rows["truncated"],
         }
+
+    @offered
+    async def generate_class(
+        self,
+        labels,
+        num_samples=1,
+        keep=1,
+        guidance_scale=None,
+        temperature=None,
+        top_k=None,
+        top_p=None,
+        seed=0,
+    ):
+        """Draws pictures of classes; as `ClassToImage.generate`, on the server.
+
+        Args:
+            labels: list of int, as the model's card numbers its classes.
+            num_samples: int. This and the others are those of `generate`; without
+                `guidance_scale` there is no guidance.
+            keep: int.
+            guidance_scale: float in [0, 30].
+            temperature: float in [0, 10].
+            top_k: int.
+            top_p: float in [0, 1].
+            seed: int of 64 bits.
+
+        Returns:
+            A dict of arrays: `images` uint8 `(labels, keep, height, width, 3)`, `score`
+            float32 `(labels, keep)` and `ids` int32 `(labels, keep, length)`.
+
+        Raises:
+            ValueError, OSError: As `generate`; also where the model draws no classes.
+        """
+        from keras_parti import sampling
+        from keras_parti.models.class_to_image import DEFAULTS
+
+        labels = label_column(labels)
+        sampling.check_counts(num_samples, keep)
+        seeds = sampling.sample_seeds(seed, num_samples, len(labels))
+        given = (guidance_scale, temperature, top_k, top_p)
+        options = _chosen(given, DEFAULTS)
+        rows = await self._draw("label", labels, seeds, keep, options)
+        pictures = [[read_picture(p) for p in row] for row in rows.pop("image_bytes")]
+        return {"images": np.stack(pictures)} | rows
 
     @offered
     async def encode(self, images):
@@ -332,33 +372,32 @@ class Conversation:
             )
         return rows
 
-    async def _draw(self, texts, seeds, keep, options):
-        """Asks for each sample as a row of `generate`, and chooses here."""
-        num_samples = len(seeds) // len(texts)
-        repeated = [text for text in texts for _ in range(num_samples)]
-        columns = draw_columns(repeated, seeds, options)
+    async def _draw(self, name, values, seeds, keep, options):
+        """Asks for each sample as a row of a signature, and chooses here."""
+        signature = {"prompt": "generate", "label": "generate_class"}[name]
+        num_samples = len(seeds) // len(values)
+        repeated = [value for value in values for _ in range(num_samples)]
+        columns = draw_columns(repeated, seeds, options, name)
         replies = [
             await self._predict(
-                "generate",
+                signature,
                 {n: c[start : start + ROWS_PER_REQUEST] for n, c in columns.items()},
             )
             for start in range(0, len(repeated), ROWS_PER_REQUEST)
         ]
         rows = {
             name: np.concatenate([reply[name] for reply in replies]).reshape(
-                len(texts), num_samples, *replies[0][name].shape[1:]
+                len(values), num_samples, *replies[0][name].shape[1:]
             )
             for name in replies[0]
         }
         # Of equal scores the earlier seed comes first, as in the served choice.
         best = np.argsort(-rows["score"], axis=1, kind="stable")[:, :keep]
-        index = np.arange(len(texts))[:, None]
+        index = np.arange(len(values))[:, None]
         kept = {
             name: rows[name][index, best] for name in ("image_bytes", "ids", "score")
         }
-        return kept | {
-            name: rows[name][:, 0] for name in ("prompt_tokens", "truncated")
-        }
+        return kept | {n: rows[n][:, 0] for n in rows.keys() - kept.keys()}
 
     async def _ask(self, method, request):
         """One request, repeated while the server is away; its errors ours.
@@ -387,6 +426,12 @@ class Conversation:
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
+
+
+def _chosen(given, defaults):
+    """The options of a draw, by name: those that are None are the defaults."""
+    pairs = zip(defaults.items(), given, strict=True)
+    return {name: each if own is None else own for (name, each), own in pairs}
 
 
 def _credentials(tls, ca_file, cert_file, key_file):

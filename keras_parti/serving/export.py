@@ -65,38 +65,53 @@ def export(
         >>> export(TextToImage.load("workdir"), "saved_models/emoji")  # doctest: +SKIP
         PosixPath('saved_models/emoji/1')
     """
+    check_possible(dtype)
+    sampling.check_counts(num_samples, keep)
+    module = ServedChain(chain, num_samples, keep, dtype)
+    mark = fingerprint(module, chain.vocabulary)
+    name = Path(out_dir).resolve().name
+    text = _card(chain, name, num_samples, keep, dtype, mark, card, licence)
+    requests = warm_up_requests(chain, num_samples)
+    return write_version(out_dir, module, requests, mark, text)
+
+
+def check_possible(dtype):
+    """Raises `ValueError` unless models can be stored so, here."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "A SavedModel is written with KERAS_BACKEND=tensorflow. Received: "
             f"{keras.backend.backend()}"
         )
-    sampling.check_counts(num_samples, keep)
     if dtype not in STORED:
         raise ValueError(f"dtype must be one of {', '.join(STORED)}. Received: {dtype}")
+
+
+def write_version(out_dir, module, requests, mark, card):
+    """Writes a module with all that goes with it as the next version in a folder.
+
+    Args:
+        out_dir: path of the model's folder, made where it does not exist.
+        module: `tf.Module` with `signatures()`.
+        requests: what `write_warm_up` takes.
+        mark: str, the fingerprint.
+        card: str, Markdown.
+
+    Returns:
+        `pathlib.Path` of the version's folder.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     remove_remains(folder)
     # No number, so that neither server takes it for a version.
     aside = folder / f"{ASIDE}{os.getpid()}"
-    module = ServedChain(chain, num_samples, keep, dtype)
     try:
         tf.saved_model.save(module, str(aside), signatures=module.signatures())
-        requests = warm_up_requests(chain, num_samples)
         write_warm_up(aside / WARM_UP, folder.resolve().name, requests)
-        mark = fingerprint(module, chain.vocabulary)
         (aside / "fingerprint").write_text(mark + "\n")
-        (aside / "card.md").write_text(
-            _card(
-                chain,
-                folder.resolve().name,
-                num_samples,
-                keep,
-                dtype,
-                mark,
-                card,
-                licence,
-            )
-        )
+        (aside / "card.md").write_text(card)
         for path in aside.rglob("*"):
             if path.is_file():
                 # The name must not survive a power cut that the bytes do not.
@@ -111,17 +126,17 @@ def export(
     return version
 
 
-def fingerprint(module, vocabulary):
+def fingerprint(module, vocabulary=None):
     """Hex digest of the stored weights and the vocabulary: what the pictures hang on.
 
     Args:
         module: `ServedChain`.
-        vocabulary: `Vocabulary`.
+        vocabulary: `Vocabulary`, or None for a model of classes.
 
     Returns:
         str of 64 digits.
     """
-    digest = hashlib.sha256(vocabulary.model_bytes)
+    digest = hashlib.sha256(vocabulary.model_bytes if vocabulary else b"")
     for variable in module.stored:
         digest.update(variable.name.encode())
         digest.update(variable.numpy().tobytes())

@@ -29,21 +29,34 @@ def utf8(prompts):
     ]
 
 
-def draw_columns(texts, seeds, options):
-    """Full columns of every input of `generate`.
+def label_column(labels):
+    """Turns a list of labels into int32 `(rows,)`.
+
+    Raises:
+        ValueError: It is empty, or holds something else than integers of 32 bits.
+    """
+    column = np.asarray(labels)
+    fits = column.ndim == 1 and column.dtype.kind in "iu" and column.size
+    if not fits or not -(2**31) <= column.min() <= column.max() < 2**31:
+        raise ValueError(f"labels must be a list of integers. Received: {labels!r}")
+    return column.astype(np.int32)
+
+
+def draw_columns(values, seeds, options, name="prompt"):
+    """Full columns of every input of `generate`, or with labels of `generate_class`.
 
     A server that joins requests into one batch cannot join columns of unequal length.
 
     Raises:
         ValueError: `top_k` fits no column of int32.
     """
-    rows = len(texts)
+    rows = len(values)
     if not -(2**31) <= options["top_k"] < 2**31:
         raise ValueError(
             f"top_k must be an integer of 32 bits. Received: {options['top_k']}"
         )
     return {
-        "prompt": np.array(texts, object),
+        name: column(values),
         "seed": np.array(seeds, np.int64),
         "guidance_scale": np.full(rows, options["guidance_scale"], np.float32),
         "temperature": np.full(rows, options["temperature"], np.float32),

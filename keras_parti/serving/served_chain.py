@@ -57,7 +57,11 @@ class ServedChain(tf.Module):
     def _weights(self):
         # No attribute: a module writes all variables that its attributes hold. Without
         # the states of dropout's seeds, which a server never draws from.
-        return [*self._chain.tokenizer.weights, *self._chain.parti.weights]
+        return [*self._chain.tokenizer.weights, *self._model.weights]
+
+    @property
+    def _model(self):
+        return self._chain.parti
 
     def signatures(self):
         """The functions to serve, by name."""
@@ -129,7 +133,7 @@ class ServedChain(tf.Module):
         rows["seed"] += steps  # (batch · samples,)
         with self._reading_stored():
             text = self._chain.vocabulary.encode_tensor(prompt)
-            drawn = self._draw(tf.repeat(text["ids"], samples, axis=0), rows)
+            drawn = self._draw(text["ids"], rows)
             length = drawn["ids"].shape[1]
             score = tf.reshape(drawn["score"], [-1, samples])
             ids = tf.reshape(drawn["ids"], [-1, samples, length])
@@ -193,7 +197,10 @@ class ServedChain(tf.Module):
     def _check(self, prompt, options):
         """Checks what a request sent; every option becomes a column of all rows."""
         prompt = _column(prompt, "prompt")
-        rows = tf.size(prompt)
+        return prompt, self._columns(options, tf.size(prompt), "prompt")
+
+    def _columns(self, options, rows, row):
+        """Checks options and fills them up to all rows, each of them a `row`."""
         columns = {}
         for name, value in options.items():
             value = _forget_shape(value)
@@ -203,8 +210,8 @@ class ServedChain(tf.Module):
             checks = [
                 _demand(
                     fits,
-                    f"{name} must have one value, or one for each prompt. Received "
-                    "shape, and number of prompts:",
+                    f"{name} must have one value, or one for each {row}. Received "
+                    f"shape, and number of {row}s:",
                     tf.shape(value),
                     rows,
                 )
@@ -222,12 +229,31 @@ class ServedChain(tf.Module):
                 )
             with tf.control_dependencies(checks):
                 columns[name] = tf.broadcast_to(value, [rows])
-        return prompt, columns
+        return columns
 
     def _draw(self, text_ids, options):
+        """Samples as many rows for each text as there are more options than texts."""
         words = tf.bitcast(options["seed"], tf.uint32)  # (rows, 2)
         others = [options[name] for name in OPTIONS if name != "seed"]
-        return sampling.generate_ids(self._chain.parti, text_ids, words, *others)
+        some = _demand(
+            tf.size(text_ids) > 0,
+            "prompt must hold at least one. Received shape of token ids:",
+            tf.shape(text_ids),
+        )
+        with tf.control_dependencies([some]):
+            text_ids = tf.identity(text_ids)
+        guided = tf.reduce_any(options["guidance_scale"] != 1.0)
+        drawn = sampling.generate_ids(
+            self._model, text_ids, words, *others, guided=tf.cast(guided, "int32")
+        )
+        finite = _demand(
+            tf.reduce_all(tf.math.is_finite(drawn["score"])),
+            "The likelihood of a picture must be finite: the model has weights that "
+            "are not, or that overflow. Received scores:",
+            drawn["score"],
+        )
+        with tf.control_dependencies([finite]):
+            return {name: tf.identity(value) for name, value in drawn.items()}
 
     def _pictures(self, ids):
         images = self._chain.tokenizer.decode(ids)

@@ -183,6 +183,16 @@ def train_vim(
     )
 
 
+def load_classes(workdir):
+    """Returns the names of a run's classes, or None where the folder does not say.
+
+    Args:
+        workdir: str or path of the run.
+    """
+    path = Path(workdir) / CLASSES_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def _check_fits(config, cache, classes):
     manifest = read_manifest(cache)
     wanted = {
@@ -200,14 +210,12 @@ def _check_fits(config, cache, classes):
 
 def _write_classes(workdir, classes):
     """Writes the names of a run's classes, or compares them with those it has."""
-    path = workdir / CLASSES_FILE
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != classes:
-            raise ValueError(
-                f"{workdir} holds a run with other classes than {', '.join(classes)}. "
-                "Choose another workdir."
-            )
-        return
+    known = load_classes(workdir)
+    if known not in (None, classes):
+        raise ValueError(
+            f"{workdir} holds a run with other classes than {', '.join(classes)}. "
+            "Choose another workdir."
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(classes, ensure_ascii=False, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    (workdir / CLASSES_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,103 @@
+"""Writes a chain of classes as a SavedModel that TensorFlow Serving serves."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_parti.models.class_to_image import DEFAULTS
+from keras_parti.serving.export import check_possible, fingerprint, write_version
+from keras_parti.serving.row_sizes import ROW_SIZES
+from keras_parti.serving.served_chain import OPTIONS
+from keras_parti.serving.served_classes import ServedClasses
+
+
+def export_classes(
+    chain, out_dir, classes=None, dtype="float32", card=None, licence=None
+):
+    """Writes the next version of a model that draws pictures of classes.
+
+    As `keras_parti.serving.export.export`, with the signature `generate_class` in
+    place of those that take prompts.
+
+    Args:
+        chain: `ClassToImage`.
+        out_dir: path of the model's folder; its name is the model's when served.
+        classes: list of str, the names of the classes by label, for the card.
+        dtype: str, "float32" or "bfloat16". How weights are stored.
+        card: str. What a reader should know of the model, in Markdown.
+        licence: str. That of the weights, for the card.
+
+    Returns:
+        `pathlib.Path` of the version's folder.
+
+    Raises:
+        ValueError: An argument is out of its range, names of classes are too few or
+            many, or Keras runs on a backend other than TensorFlow.
+        OSError: The folder cannot be written.
+    """
+    check_possible(dtype)
+    count = chain.vim.config.no_class
+    classes = [f"class {i}" for i in range(count)] if classes is None else classes
+    if len(classes) != count:
+        raise ValueError(
+            f"`classes` must be {count} names, as the model has classes. "
+            f"Received: {len(classes)}"
+        )
+    module = ServedClasses(chain, dtype)
+    mark = fingerprint(module)
+    name = Path(out_dir).resolve().name
+    text = _card(chain, name, classes, dtype, mark, card, licence)
+    return write_version(out_dir, module, _warm_up_requests(chain), mark, text)
+
+
+def _warm_up_requests(chain):
+    """One request for each signature and each size that rows are filled up to."""
+    config = chain.tokenizer.config
+    white = np.full([config.image_size] * 2 + [3], 255, np.uint8)
+    options = {"seed": 0} | DEFAULTS
+    draw = {n: np.array([options[n]], d.as_numpy_dtype) for n, d in OPTIONS.items()}
+    draw["label"] = np.zeros([1], np.int32)
+    signatures = {
+        "serving_default": draw,
+        "generate_class": draw,
+        "encode": {"image_bytes": np.array([tf.io.encode_png(white).numpy()], object)},
+        "decode": {"ids": np.zeros([1, config.num_tokens], np.int32)},
+    }
+    return [
+        (name, {key: np.repeat(row, size, axis=0) for key, row in inputs.items()})
+        for name, inputs in signatures.items()
+        for size in ROW_SIZES
+    ]
+
+
+def _card(chain, name, classes, dtype, mark, text, licence):
+    tokenizer, vim = chain.tokenizer, chain.vim
+    size = tokenizer.config.image_size
+    count = sum(int(np.prod(w.shape)) for w in (*tokenizer.weights, *vim.weights))
+    names = enumerate([*classes, "none of them"])
+    labels = "\n".join(f"| {label} | {each} |" for label, each in names)
+    return f"""# {name}
+
+{text or "No description was given at export."}
+
+## Served
+
+| signature | answers with |
+|---|---|
+| `generate_class` (`serving_default`) | a picture of {size}×{size} pixels a label |
+| `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
+| `decode` | the picture of ids |
+
+| label | class |
+|---|---|
+{labels}
+
+A request has 1 to {ROW_SIZES[-1]} rows.
+
+Licence of the weights: {licence or "not stated at export"}.
+{count:,} parameters, stored as {dtype}. Fingerprint {mark}.
+
+- {tokenizer.config}
+- {vim.config}
+"""

@@ -1,0 +1,94 @@
+"""A chain of classes as functions of a graph: a VIM in place of text and Parti."""
+
+import tensorflow as tf
+
+from keras_parti.models.class_to_image import DEFAULTS
+from keras_parti.serving.row_sizes import in_sizes
+from keras_parti.serving.served_chain import (
+    OPTIONS,
+    ServedChain,
+    _column,
+    _demand,
+    _function,
+)
+
+LABEL = tf.TensorSpec([None], tf.int32, "label")
+DRAW = [LABEL, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
+
+
+class ServedClasses(ServedChain):
+    """The chain as functions from tensors to tensors, with its weights as variables.
+
+    Args:
+        chain: `ClassToImage`.
+        dtype: str, "float32" or "bfloat16". How weights are stored; computed with is
+            what the chain computes with.
+    """
+
+    def __init__(self, chain, dtype):
+        super().__init__(chain, 1, 1, dtype)
+
+    @property
+    def _model(self):
+        return self._chain.vim
+
+    def signatures(self):
+        """The functions to serve, by name."""
+        others = super().signatures()
+        generate = self._with_label_defaults()
+        return {
+            "serving_default": generate,
+            "generate_class": generate,
+            "encode": others["encode"],
+            "decode": others["decode"],
+        }
+
+    def _with_label_defaults(self):
+        default = {"seed": 0} | DEFAULTS
+        default = {n: tf.constant([default[n]], kind) for n, kind in OPTIONS.items()}
+
+        def run(
+            label,
+            seed=default["seed"],
+            guidance_scale=default["guidance_scale"],
+            temperature=default["temperature"],
+            top_k=default["top_k"],
+            top_p=default["top_p"],
+        ):
+            columns = (seed, guidance_scale, temperature, top_k, top_p)
+            return self._generate_class(label, dict(zip(OPTIONS, columns, strict=True)))
+
+        return _function(run, DRAW)
+
+    def _generate_class(self, label, options):
+        config = self._model.config
+        label = _column(label, "label")
+        known = _demand(
+            tf.reduce_all((label >= 0) & (label <= config.no_class)),
+            f"label must lie in [0, {config.no_class}], of which the last is no class. "
+            "Received, among others:",
+            tf.reduce_min(label),
+            tf.reduce_max(label),
+        )
+        checks, options = [known], self._columns(options, tf.size(label), "label")
+        if not config.class_dropout_rate:
+            checks.append(
+                _demand(
+                    tf.reduce_all(options["guidance_scale"] == 1.0),
+                    "guidance_scale must be 1: the model was trained with all classes "
+                    "shown. Received, among others:",
+                    tf.reduce_max(options["guidance_scale"]),
+                )
+            )
+        with tf.control_dependencies(checks):
+            label = tf.identity(label)
+        return in_sizes(self._generate_class_rows, {"label": label} | options)
+
+    def _generate_class_rows(self, label, **options):
+        with self._reading_stored():
+            drawn = self._draw(label[:, None], options)
+            return {
+                "image_bytes": self._pictures(drawn["ids"]),
+                "ids": drawn["ids"],
+                "score": drawn["score"],
+            }
