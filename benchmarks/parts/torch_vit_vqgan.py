@@ -9,6 +9,8 @@ bfloat16, by autocast. Prints one line of JSON: `seconds`, the best of some roun
 """
 
 import argparse
+import importlib
+import importlib.util
 import json
 import sys
 import time
@@ -151,22 +153,28 @@ def peer(part, size, images, autocast):
     """The same of parti-pytorch. Its own training step needs a discriminator."""
     if part == "train":
         raise SystemExit("parti-pytorch's step is another one: use plain")
-    # Beside the CPU build of torch, torchvision's wheel may not load. The tokenizer
-    # needs it for its perceptual loss alone, which is switched off.
-    try:
-        import torchvision  # noqa: F401
-    except Exception:
-        for name in ("torchvision", "torchvision.transforms"):
-            sys.modules[name] = types.ModuleType(name)
-        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
-    from parti_pytorch.vit_vqgan import VitVQGanVAE
-
-    model = VitVQGanVAE(
+    # Of the package the tokenizer's module alone: the others want torchvision, whose
+    # wheel may not load beside a CPU build of torch, and text encoders. The tokenizer
+    # needs torchvision for its perceptual loss only, which is switched off.
+    spec = importlib.util.find_spec("parti_pytorch")
+    package = types.ModuleType("parti_pytorch")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules |= {
+        "parti_pytorch": package,
+        "torchvision": types.ModuleType("torchvision"),
+    }
+    module = importlib.import_module("parti_pytorch.vit_vqgan")
+    model = module.VitVQGanVAE(
         dim=size["dim"],
         image_size=size["image_size"],
-        patch_size=size["patch"],
-        num_layers=size["layers"],
-        vq_codebook_size=size["num_codes"],
+        layers=size["layers"],
+        codebook_size=size["num_codes"],
+        lookup_free_quantization=False,
+        vq_codebook_dim=size["code_dim"],
+        encdec_patch_size=size["patch"],
+        encdec_heads=size["heads"],
+        encdec_dim_head=size["dim"] // size["heads"],
+        encdec_ff_mult=size["mlp_dim"] // size["dim"],
         use_vgg_and_gan=False,
     ).eval()
     count = sum(p.numel() for p in model.parameters())
