@@ -136,6 +136,7 @@ def test_parts_of_a_batch_add_up_to_the_batch():
     assert moved(whole, parts) < 1e-5
 
 
+@pytest.mark.slow
 def test_two_replicas_learn_what_one_device_learns(two_replicas):
     """SGD, since Adam hides a wrong scale of the gradients; R1 in the first step."""
     images = np.tile(pictures(8), (2, 1, 1, 1))
