@@ -16,8 +16,7 @@ from keras_parti.serving.client import Client
 from keras_parti.serving.rows import ROWS_PER_REQUEST
 from keras_parti.serving.server import Server
 
-# One thing in three styles and another colour; then other things, of which the last
-# was never trained on in this style.
+# One thing in three styles and another colour; then other things.
 DEMO_PROMPTS = (
     "red apple in google style",
     "red apple in twitter style",
@@ -26,7 +25,7 @@ DEMO_PROMPTS = (
     "fox face in google style",
     "octopus in twitter style",
     "hamburger in fluent style",
-    "strawberry in google style",
+    "sunflower in twitter style",
 )
 # The shipped model draws what it knows best without guidance: at 1.5 there are specks.
 DEMO_GUIDANCE_SCALE = 1.0
