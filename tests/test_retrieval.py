@@ -334,6 +334,7 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     x = images / 255.0
     copies = {"tokenizer": (images // 64 * 64 + 32) / 255.0}
     copies["mean"] = x.mean(axis=(1, 2), keepdims=True)
+    copies["white"] = 1.0
     for key, copy in copies.items():
         expected = -10 * np.log10(((x - copy) ** 2).mean(axis=(1, 2, 3)))
         assert results["psnr"][key] == pytest.approx(expected.mean(), rel=1e-5)

@@ -18,8 +18,8 @@ SHOWN_SIZE = (128, 256)  # least and largest width of a picture in the strip, in
 def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=10):
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
-    Two baselines stand beside it: a thumbnail of one pixel an id (mean over areas)
-    enlarged again (bicubic), and the mean colour of each picture.
+    Three baselines stand beside it: a thumbnail of one pixel an id (mean over areas)
+    enlarged again (bicubic), the mean colour of each picture, and white.
 
     Args:
         tokenizer: with `encode` (images to ids), `decode` (ids to images in [0, 1]) and
@@ -63,6 +63,7 @@ def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=
             "tokenizer": np.clip(_array(tokenizer.decode(ids)), 0.0, 1.0),
             "thumbnail": thumbnail(batch, size),
             "mean": np.broadcast_to(batch.mean((1, 2), keepdims=True), batch.shape),
+            "white": np.ones_like(batch),
         }
         for name, copy in copies.items():
             for score, values in _compare(batch, copy).items():
@@ -146,6 +147,7 @@ def _report(results):
             ("tokenizer", "the tokenizer's reconstruction"),
             ("thumbnail", f"a {side} x {side} thumbnail, enlarged"),
             ("mean", "its mean colour"),
+            ("white", "all white"),
         )
     ]
     low, middle, high = results["psnr_quantiles"].values()
