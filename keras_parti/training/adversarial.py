@@ -155,7 +155,8 @@ class AdversarialTraining(keras.Model):
         return self.generator(inputs, training=training)
 
     def train_step(self, data):
-        gradients, values = self._accumulated(*data)
+        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        gradients, values = self._accumulated(inputs, targets)
         for (optimizer, variables), moves in zip(self.players, gradients, strict=True):
             optimizer.apply(moves, variables)
         for name, value in values.items():
