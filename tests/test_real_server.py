@@ -12,6 +12,9 @@ from google.protobuf import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from keras_parti.serving.row_sizes import ROW_SIZES
+from keras_parti.serving.rows import ROWS_PER_REQUEST
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "serving"
 
@@ -79,6 +82,9 @@ def test_batches_are_of_rising_sizes_and_the_last_is_the_largest():
     sizes = list(config.allowed_batch_sizes)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == config.max_batch_size.value
+    # Those that exported models fill their rows up to; clients send as many at most.
+    assert sizes == list(ROW_SIZES)
+    assert sizes[-1] == ROWS_PER_REQUEST
     assert config.num_batch_threads.value >= 1
     assert config.batch_timeout_micros.value > 0
 
