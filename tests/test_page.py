@@ -66,7 +66,7 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
-    def wait(self, condition, seconds=120):
+    def wait(self, condition, seconds=300):
         end = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < end, self.find("main").text
@@ -295,8 +295,9 @@ def take_picture(path):
         for scheme in ("light", "dark"):
             feature = {"name": "prefers-color-scheme", "value": scheme}
             browser.command("Emulation.setEmulatedMedia", {"features": [feature]})
+            browser.command("Emulation.setScrollbarsHidden", {"hidden": True})
             browser.driver.get(f"http://{server.rest_address}/")
-            browser.write(prompt="red apple in fluent style", samples=12, keep=8)
+            browser.write(samples=12, keep=8, prompt="red apple in fluent style")
             browser.press("\ue007")
             browser.drawn()
             content = browser.driver.get_screenshot_as_png()
