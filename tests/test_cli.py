@@ -84,8 +84,8 @@ def said(capsys, *argv, status=2):
 def laid_out(tmp_path, monkeypatch):
     """A current folder with all that the examples of the help name."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("runs/tokenizer", "runs/parti", "runs/tokens", "runs/vocab"):
-        Path(folder).mkdir(parents=True)
+    for name in "tokenizer parti vim tokens captioned labelled vocab".split():
+        Path("runs", name).mkdir(parents=True)
     for folder in ("saved_models/emoji", "saved_models/mine"):
         Path(folder).mkdir(parents=True)
     for name in ("runs/vocab/vocabulary.model", "models.config"):

@@ -158,8 +158,11 @@ def test_stop_lets_work_finish_and_then_refuses(stand_ins):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_wait_ends_gracefully_on_a_signal(stand_ins, number):
+    # A shell starts what it puts in the background with SIGINT ignored, and its
+    # children inherit that.
     script = (
-        "import sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from keras_parti.serving.server import Server\n"
         "with Server(sys.argv[1], port=0) as server:\n"
         "    print(server.port, flush=True)\n"
