@@ -84,7 +84,15 @@ def said(capsys, *argv, status=2):
 def laid_out(tmp_path, monkeypatch):
     """A current folder with all that the examples of the help name."""
     monkeypatch.chdir(tmp_path)
-    for name in "tokenizer parti vim tokens captioned labelled vocab".split():
+    for name in [
+        "tokenizer",
+        "parti",
+        "vim",
+        "tokens",
+        "captioned",
+        "labelled",
+        "vocab",
+    ]:
         Path("runs", name).mkdir(parents=True)
     for folder in ("saved_models/emoji", "saved_models/mine"):
         Path(folder).mkdir(parents=True)
