@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_parti import sampling
 from keras_parti.decoding import CachedDecoder
 from keras_parti.models import VIM, Parti
 
@@ -11,6 +12,7 @@ from keras_parti.models import VIM, Parti
 SIZES = {"num_tokens": 25, "heads": 2, "decoder_layers": 3}
 MODELS = {
     "all ids": {},
+    "one layer": {"decoder_layers": 1},
     "window": {"attention_kernel": 3},
     "window without wraparound": {
         "attention_kernel": 3,
@@ -78,13 +80,33 @@ def test_steps_go_on_from_given_ids(case, count):
     np.testing.assert_allclose(logits, expected[:, count:], atol=1e-4)
 
 
-def test_samples_of_a_group_share_its_condition(case):
+def test_a_graph_computes_what_the_full_pass_does(case):
+    """At temperature 0 every id is the likeliest one, the optimised graph's as well."""
+    model, *_ = case
+    run = sampling.compiled(
+        lambda *a: sampling.generate_ids(model, *a, guided=False), model
+    )
+    options = np.ones(3, "float32"), np.zeros(3, "float32"), np.zeros(3, "int32")
+    seeds = sampling.seed_words(np.arange(3))
+    vim = isinstance(model, VIM)
+    labels = np.int32([2, 5, 0])
+    condition = labels[:, None] if vim else TEXT
+    ids = run(condition, seeds, *options, np.ones(3, "float32"))["ids"]
+    inputs = {"labels": labels} if vim else {"text_ids": TEXT}
+    logits = model(inputs | {"image_ids": ids}, training=False)
+    np.testing.assert_array_equal(ids, ops.convert_to_numpy(logits).argmax(-1))
+
+
+# Of 18 rows the products are computed the other way round.
+@pytest.mark.parametrize("samples", [2, 6])
+def test_samples_of_a_group_share_its_condition(case, samples):
     model, condition, expected = case
     decoder = CachedDecoder(model)
     weights, memories = decoder.pack(), decoder.remember(condition)
-    cache, begin = decoder.empty_cache(6), ops.repeat(condition["begin"], 2, axis=0)
+    begin = ops.repeat(condition["begin"], samples, axis=0)
+    cache = decoder.empty_cache(3 * samples)
     logits, _ = decoder.step(weights, memories, begin, 0, cache)
-    expected = np.repeat(expected[:, 0], 2, axis=0)
+    expected = np.repeat(expected[:, 0], samples, axis=0)
     np.testing.assert_allclose(ops.convert_to_numpy(logits), expected, atol=1e-4)
 
 
@@ -101,5 +123,5 @@ def test_samples_of_a_group_share_its_condition(case):
 def test_a_cache_is_as_long_as_what_is_seen(fields, lengths):
     model = Parti.from_preset("parti_tiny", **(SIZES | fields))
     cache = CachedDecoder(model).empty_cache(5)
-    assert [keys.shape for keys, _ in cache] == [(5 * 2, n, 8) for n in lengths]
-    assert [values.shape for _, values in cache] == [(5 * 2, n, 8) for n in lengths]
+    for part in range(2):
+        assert [own[part].shape for own in cache] == [(5 * 2 * n, 8) for n in lengths]
