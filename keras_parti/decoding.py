@@ -292,8 +292,8 @@ def _attend(queries, keys, values, mask):
     """Scaled dot-product attention; all `(..., positions, kv)`."""
     queries = queries * queries.shape[-1] ** -0.5
     logits = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
-    # Chosen, not added: a sum that one product alone takes part in TensorFlow 2.21
-    # joins with it, and then returns empty tensors from the whole loop.
+    # Chosen, not added: where one product alone takes a bias, as in a model of one
+    # layer, TensorFlow 2.21 joins the two and the whole loop returns empty tensors.
     logits = ops.where(mask, logits, MASKED)
     weights = ops.softmax(logits, axis=-1)
     return ops.matmul(ops.cast(weights, values.dtype), values)
