@@ -25,13 +25,13 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 PEERS = ("keras-hub", "transformers", "parti-pytorch")
 CASE = {
@@ -46,6 +46,7 @@ CASE = {
 }
 QUICK = {"encoder_layers": 1, "decoder_layers": 1, "num_codes": 512, "num_tokens": 64}
 SAMPLES = (1, 16)
+INKS = ((200, 60, 50), (50, 110, 200))
 
 
 def best_of(function, rounds):
@@ -103,20 +104,20 @@ def products_alone(model, rows, rounds, steps=16):
     """Returns the seconds of a step's matrix products, weights laid out alike."""
     import tensorflow as tf
 
-    from keras_parti.decoding import CachedDecoder
+    from keras_parti.decoding import CachedDecoder, linear
 
     # In this order each product takes outputs of the one before.
     names = ("attention", "attention_output", "cross_attention")
     names += ("cross_attention_output", "wide", "narrow")
     weights = CachedDecoder(model).pack()
-    kernels = [block[name][0] for block in weights["blocks"] for name in names]
-    kernels.append(weights["logits"][0])
+    layers = [block[name] for block in weights["blocks"] for name in names]
+    layers.append(weights["logits"])
 
     @tf.function(autograph=False)
     def run(x):
         def step(i, x):
-            for kernel in kernels:
-                x = tf.matmul(x[:, : kernel.shape[1]], kernel, transpose_b=True)
+            for layer in layers:
+                x = linear(x[:, : layer[0].shape[1]], layer)
             return i + 1, x[:, : model.config.dim]
 
         return tf.while_loop(lambda i, _: i < steps, step, (0, x))[1]
@@ -176,25 +177,35 @@ def ours(config, dtype, rounds, out):
     for samples, curve in curves.items():
         ratio = curve[-1] / curve[0]
         print(f"{samples} samples: the last row of ids costs {ratio:.2f} × the first.")
-    draw(curves, config.width, out / "sampling.png")
+    draw(curves, out / "sampling.png")
     return seconds
 
 
-def draw(curves, width, path):
-    """Plots the milliseconds of a step over the position."""
-    import matplotlib
+def draw(curves, path):
+    """Plots the milliseconds of a step over the position.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 3.5))
-    for samples, curve in curves.items():
+    Args:
+        curves: dict of number of samples to the seconds of a step in each row of ids.
+        path: the PNG file to write.
+    """
+    width, height, margin = 700, 360, 60
+    page = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(page)
+    top = 1100 * max(max(curve) for curve in curves.values())
+    unit = 10.0 ** np.floor(np.log10(top))
+    for value in np.arange(0, top, unit / 2):
+        y = height - margin - value / top * (height - 2 * margin)
+        pen.line([(margin, y), (width - margin, y)], (225, 225, 225))
+        pen.text((16, y - 6), f"{value:g} ms", (90, 90, 90))
+    for ink, (samples, curve) in zip(INKS, curves.items(), strict=False):
+        x = np.linspace(margin, width - margin, len(curve))
+        y = height - margin - 1000 * np.array(curve) / top * (height - 2 * margin)
+        pen.line(list(zip(x, y, strict=True)), ink, 2)
         label = f"{samples} sample{'s' * (samples > 1)}"
-        axes.step(width * np.arange(len(curve)), 1e3 * curve, where="post", label=label)
-    axes.set(xlabel="position", ylabel="ms a step", ylim=(0, None))
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
+        pen.text((width - margin - 70, y[-1] - 16), label, ink)
+    text = "a step of sampling, from the first row of ids to the last"
+    pen.text((margin, 20), text, (40, 40, 40))
+    page.save(path)
     print(f"The plot: {path}")
 
 
@@ -216,7 +227,7 @@ def compare(python, config, rounds, step):
         print(f"| {name} | {1e3 * seconds:.1f} | {seconds / step:.1f} × |", flush=True)
 
 
-def memory(preset, samples, overrides):
+def memory(preset, samples):
     """Samples with a large model; prints the peak and the terms that explain it."""
     from keras_parti.models import Parti
 
@@ -224,7 +235,7 @@ def memory(preset, samples, overrides):
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     base = peak()
-    model = Parti.from_preset(preset, **overrides)
+    model = Parti.from_preset(preset)
     built = peak()
     picture(model, samples, 0)
     terms = bytes_of_step(model, samples)
@@ -254,7 +265,7 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true", help="one layer, 64 ids")
     args = parser.parse_args(argv)
     if args.memory:
-        return memory("parti_tiny" if args.quick else "parti_350m", 16, {})
+        return memory("parti_tiny" if args.quick else "parti_350m", 16)
 
     from keras_parti.models import PartiConfig
 
@@ -268,4 +279,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(None if main() else 1)
+    main()

@@ -170,7 +170,7 @@ class CachedDecoder:
         for i, (block, own) in enumerate(zip(weights["blocks"], cache, strict=True)):
             slots, seen = views[self._kinds[i]]
             kv = own[0].shape[-1]
-            h = _linear(_normalize(x, block["attention_norm"]), block["attention"])
+            h = linear(_normalize(x, block["attention_norm"]), block["attention"])
             # Each (rows · heads, kv).
             queries, *new = (
                 ops.reshape(part, (-1, kv)) for part in ops.split(h, 3, axis=-1)
@@ -181,16 +181,16 @@ class CachedDecoder:
             new_cache.append(own)
             kept = (ops.reshape(part, (heads, -1, kv)) for part in own)
             y = _attend(queries[:, None], *kept, seen)
-            x = x + _linear(ops.reshape(y, ops.shape(x)), block["attention_output"])
+            x = x + linear(ops.reshape(y, ops.shape(x)), block["attention_output"])
             if memories:
                 y = _normalize(x, block["cross_attention_norm"])
-                y = _linear(y, block["cross_attention"])
+                y = linear(y, block["cross_attention"])
                 y = self._look(y, *memories["blocks"][i], memories["mask"])
-                x = x + _linear(y, block["cross_attention_output"])
-            y = _linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
+                x = x + linear(y, block["cross_attention_output"])
+            y = linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
             activation = self._parts["blocks"][i].feed_forward.wide.activation
-            x = x + _linear(activation(y), block["narrow"])
-        logits = _linear(_normalize(x, weights["norm"]), weights["logits"])
+            x = x + linear(activation(y), block["narrow"])
+        logits = linear(_normalize(x, weights["norm"]), weights["logits"])
         return ops.cast(logits, "float32"), new_cache
 
     def _look(self, queries, keys, values, mask):
@@ -266,7 +266,8 @@ def _pack(dtype, *dense):
     return ops.transpose(ops.cast(kernel, dtype)), ops.cast(bias, dtype)
 
 
-def _linear(x, packed):
+def linear(x, packed):
+    """Returns float `(rows, outputs)` of a dense layer as `pack` lays it out."""
     kernel, bias = packed
     rows = x.shape[0]
     # TensorFlow and XLA fold the transpositions into the products.
