@@ -1,4 +1,4 @@
-"""Training runs: resumed = uninterrupted, broken checkpoints, replicas."""
+"""Training runs: resumed = uninterrupted, broken checkpoints."""
 
 import json
 
@@ -133,31 +133,6 @@ def test_a_run_of_another_config_is_refused(tmp_path, cache, vocabulary):
     (tmp_path / "config.json").write_text(json.dumps({**begun, "heads": 4}))
     with pytest.raises(ValueError, match=r"a run with heads=4. Received: heads=2"):
         train_parti(tmp_path, cache, vocabulary)
-
-
-def test_two_replicas_learn_what_one_device_learns(cache, vocabulary, two_replicas):
-    """SGD, since Adam hides a wrong scale of the gradients."""
-
-    def weights(strategy):
-        with strategy.scope():
-            model = Parti.from_preset(
-                "parti_tiny", dropout_rate=0.0, condition_dropout_rate=0.0
-            )
-            rng = np.random.default_rng(0)
-            for v in model.trainable_variables:
-                v.assign(0.3 * rng.normal(size=v.shape))
-            model.compile(keras.optimizers.SGD(0.1), loss=parti.TokenCrossEntropy())
-        history = model.fit(x, y, batch_size=6, shuffle=False, verbose=0)
-        return model.get_weights(), history.history["loss"]
-
-    dataset = parti.batches(cache, "validation", vocabulary, 12)
-    x, y = tf.nest.map_structure(lambda t: t.numpy(), next(iter(dataset)))
-
-    one, loss_one = weights(tf.distribute.OneDeviceStrategy("/cpu:0"))
-    two, loss_two = weights(two_replicas)
-    np.testing.assert_allclose(loss_one, loss_two, rtol=1e-5)
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_batches_draw_captions_at_the_stated_rate(cache, vocabulary):

@@ -114,6 +114,7 @@ class TextEncoder(ConfigModel):
             name="log_scale",
             shape=(),
             initializer=keras.initializers.Constant(math.log(1 / 0.07)),
+            autocast=False,  # bfloat16 would round it by 1 part in 256
         )
         text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
         self.text_embedding.build()
