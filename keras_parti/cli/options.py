@@ -118,6 +118,24 @@ def add_sampling(command):
         option(command, flag, metavar, words, parse, default)
 
 
+def add_where(command):
+    """Adds `--model DIR` or `--server HOST:PORT`, one of them, and `--name NAME`."""
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--model",
+        metavar="DIR",
+        type=folder,
+        help="an exported model: its folder, or that of one version",
+    )
+    where.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        type=address,
+        help="where `keras-parti serve` or tensorflow_model_server listens",
+    )
+    option(command, "--name", "NAME", "the model's name on the server", str, "emoji")
+
+
 def integer(low=-(2**63), high=2**63 - 1):
     """Returns a parser of integers in [low, high], for `type`."""
     return _ranged(int, "an integer", low, high)

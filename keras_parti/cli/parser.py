@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from keras_parti import __version__
+from keras_parti.cli.evaluation_parser import add_evaluate
 from keras_parti.cli.options import (
     DATA,
     Parser,
     add_command,
     add_sampling,
     add_tokenizer,
-    address,
+    add_where,
     file,
     folder,
     integer,
-    number,
     option,
     picture_file,
     required,
@@ -64,7 +64,7 @@ def build_parser():
     _add_encode(commands)
     _add_export(commands)
     _add_serve(commands)
-    _add_evaluate(commands)
+    add_evaluate(commands)
     command = add_command(
         commands, "presets", "sizes:presets", "list the named model sizes"
     )
@@ -106,20 +106,7 @@ def _add_generate(commands):
         "--out grid.png",
     )
     command.add_argument("prompts", nargs="+", metavar="PROMPT", help="what to draw")
-    where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--model",
-        metavar="DIR",
-        type=folder,
-        help="an exported model: its folder, or that of one version",
-    )
-    where.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        type=address,
-        help="where `keras-parti serve` or tensorflow_model_server listens",
-    )
-    option(command, "--name", "NAME", "the model's name on the server", str, "emoji")
+    add_where(command)
     option(
         command,
         "--num-samples",
@@ -283,69 +270,16 @@ def _add_serve(commands):
         integer(0, 4096),
         64,
     )
+    option(
+        command,
+        "--rest-timeout",
+        "S",
+        "seconds that a request over REST may wait for its turn; then it gets 504",
+        number(0.001, 86400.0),
+        120.0,
+    )
     command.add_argument(
         "--no-warm-up",
         action="store_true",
         help="be ready at once, and slower at the first requests",
     )
-
-
-def _add_evaluate(commands):
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure a tokenizer, or a model's text control",
-        description="Measures a trained model and writes results.json, table.md and "
-        "strips of pictures.",
-    )
-    kinds = evaluate.add_subparsers(required=True, metavar="KIND")
-
-    command = add_command(
-        kinds,
-        "reconstruction",
-        "measure:reconstruction",
-        "PSNR and codebook usage of a tokenizer",
-        "Encodes and decodes the pictures of a split, and compares, beside a thumbnail "
-        "enlarged and all white.",
-        "keras-parti evaluate reconstruction --tokenizer runs/tokenizer "
-        "--data emoji_captions/small --out results/reconstruction",
-    )
-    add_tokenizer(command)
-    required(command, "--data", "NAME", DATA)
-    option(command, "--split", "SPLIT", "which pictures", str, "validation")
-    required(command, "--out", "DIR", "where to write", Path)
-
-    command = add_command(
-        kinds,
-        "retrieval",
-        "measure:retrieval",
-        "whether pictures show what their prompts say",
-        "Draws pictures of captions and looks for each among all pictures of the set: "
-        "right is a picture of the same name, style and tone. Takes some seconds for "
-        "each prompt and guidance scale; goes on where it was interrupted.",
-        "keras-parti evaluate retrieval --model saved_models/emoji "
-        "--data emoji_captions/small --out results/retrieval",
-    )
-    required(command, "--model", "DIR", "an exported model", folder)
-    required(command, "--data", "NAME", DATA)
-    required(command, "--out", "DIR", "where to write", Path)
-    option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
-    command.add_argument(
-        "--guidance-scale",
-        metavar="S",
-        type=number(0, 30),
-        nargs="+",
-        default=[1.5, 1.0, 3.0],
-        help="scales to compare, in [0, 30]; the first is that of the main figures "
-        "(default 1.5 1.0 3.0)",
-    )
-    option(command, "--count", "N", "prompts of each set at most", integer(1), 100)
-    command.add_argument(
-        "--features",
-        nargs="+",
-        metavar="NAME",
-        choices=["joined", "image", "pixels"],
-        default=["joined", "image", "pixels"],
-        help="how pictures are compared: joined, image, pixels; all but pixels need "
-        "the extra `evaluation` (default joined image pixels)",
-    )
-    option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
