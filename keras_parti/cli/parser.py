@@ -14,6 +14,7 @@ from keras_parti.cli.options import (
     file,
     folder,
     integer,
+    number,
     option,
     picture_file,
     required,
