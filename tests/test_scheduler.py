@@ -56,7 +56,7 @@ def start():
 
     yield start
     for scheduler in made:
-        scheduler.close(grace=30)
+        scheduler.close()
 
 
 def blocked(scheduler, adder, pool):
@@ -217,27 +217,40 @@ def test_what_nobody_waits_for_is_not_started(start):
     assert adder.runs == [[0], [2]]
 
 
-def test_close_waits_for_work_and_then_gives_it_up(start):
+def test_what_waits_longer_than_its_patience_is_not_started(start):
     scheduler, adder = start(), Adder()
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
-        first = blocked(scheduler, adder, pool)
-        second = pool.submit(scheduler.run, adder.run([1]))
-        wait_for(lambda: scheduler.load == (1, 1))
-        closing = pool.submit(scheduler.close, 30)
-        wait_for(lambda: scheduler._closed)
-        with pytest.raises(tf.errors.UnavailableError):
-            scheduler.run(adder.run([2]))
+        blocked(scheduler, adder, pool)
+        hasty = pool.submit(scheduler.run, adder.run([-1]), None, 0.3)
+        patient = pool.submit(scheduler.run, adder.run([2]), None, 300)
+        with pytest.raises(tf.errors.DeadlineExceededError, match=r"waited 0\.3 s for"):
+            hasty.result(timeout=30)  # while the gate is still shut
         adder.gate.set()
-        closing.result()
-        assert (first.result()[0][0], second.result()[0][0]) == (0, 1)
+        assert patient.result()[0][0] == 2
+        # What has begun in time is answered, however long it takes.
+        first = blocked(scheduler, adder, pool)
+        begun = pool.submit(scheduler.run, adder.run([3], name="more"), None, 0.3)
+        wait_for(lambda: scheduler.load == (0, 2))
+        time.sleep(0.5)
+        adder.gate.set()
+        assert (first.result()[0][0], begun.result()[0][0]) == (0, 3)
+    assert [-1] not in adder.runs
 
+
+def test_close_gives_up_what_is_there_and_takes_nothing_more(start):
     scheduler, adder = start(), Adder()
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
         stuck = blocked(scheduler, adder, pool)
-        scheduler.close(grace=0.01)
-        with pytest.raises(tf.errors.CancelledError):
-            stuck.result()
+        waiting = pool.submit(scheduler.run, adder.run([1]))
+        wait_for(lambda: scheduler.load == (1, 1))
+        scheduler.close()
+        for given_up in (stuck, waiting):
+            with pytest.raises(tf.errors.UnavailableError, match="The server stops"):
+                given_up.result(timeout=30)
+        with pytest.raises(tf.errors.UnavailableError, match="The server stops"):
+            scheduler.run(adder.run([2]))
         adder.gate.set()
+    assert adder.runs == [[0]]
 
 
 def test_many_clients_lose_nothing_and_get_nothing_wrong(start):

@@ -93,6 +93,7 @@ def serve(args):
         args.host,
         rest_port=args.rest_port,
         page=args.page,
+        rest_timeout=args.rest_timeout,
         config=args.config,
         queue=args.queue,
         batch_rows=args.batch_rows,

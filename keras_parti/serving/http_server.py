@@ -48,30 +48,47 @@ class HttpServer:
             target=self._loop, name="keras-parti-http", daemon=True
         )
 
+    @property
+    def at_work(self):
+        """Int. Connections with a request, or with the rest of an answer."""
+        return sum(map(_at_work, list(self._server.active_channels.values())))
+
     def start(self):
         """Answers from now on."""
         self._thread.start()
 
+    def drain(self, grace):
+        """Accepts no more, and lets what is at work be answered.
+
+        Connections are closed as they fall silent, or one that asks on and on would
+        keep the server from its end.
+
+        Args:
+            grace: float. Seconds.
+        """
+        end = time.monotonic() + grace
+        self._server.accepting = False
+        while self.at_work and time.monotonic() < end:
+            for channel in list(self._server.active_channels.values()):
+                with channel.requests_lock:
+                    channel.will_close |= not _at_work(channel)
+            self._server.pull_trigger()
+            time.sleep(0.02)
+
     def stop(self, grace):
-        """Accepts no more, lets answers at work go out, and closes.
+        """Drains, and closes.
 
         Args:
             grace: float. Seconds.
         """
         if self._stopped:
             return
-        end = time.monotonic() + grace
-        self._server.accepting = False
-        while time.monotonic() < end and any(map(_at_work, self._channels())):
-            time.sleep(0.02)
+        self.drain(grace)
         self._stopped = True
         self._server.pull_trigger()
         self._thread.join()
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._connections)
-
-    def _channels(self):
-        return list(self._server.active_channels.values())
 
     def _loop(self):
         while not self._stopped:

@@ -29,13 +29,14 @@ class Protocol:
         self._scheduler = scheduler
         self._monitor = monitor
 
-    def predict(self, request, abandoned=None, entrypoint="GRPC"):
+    def predict(self, request, abandoned=None, patience=None, entrypoint="GRPC"):
         """Runs a signature.
 
         Args:
             request: `PredictRequest`.
             abandoned: function without arguments that says whether nobody waits for
                 the answer any more.
+            patience: float. Seconds that it may wait for its turn; None is for ever.
             entrypoint: str, "GRPC" or "REST".
 
         Returns:
@@ -44,7 +45,7 @@ class Protocol:
         model = request.model_spec.name
         model = model if model in self.models else ""
         with self._monitor.measured(model, entrypoint):
-            return self._predict(request, abandoned)
+            return self._predict(request, abandoned, patience)
 
     def metadata(self, request):
         """Describes the signatures; a `GetModelMetadataResponse`."""
@@ -112,10 +113,10 @@ class Protocol:
             signature = servable.signatures[name]
             return dict(signature.inputs), set(signature.defaults)
 
-    def _predict(self, request, abandoned):
+    def _predict(self, request, abandoned, patience):
         with self._lease(request) as servable:
             run = servable.plan(request)
-            outputs = self._scheduler.run(run, abandoned)
+            outputs = self._scheduler.run(run, abandoned, patience)
             response = predict_pb2.PredictResponse()
             _name(response, request, servable, run.name)
         for alias, proto in run.answer(outputs).items():

@@ -46,6 +46,22 @@ def exhausted():
     return tf.errors.ResourceExhaustedError(None, None, "Server Threadpool Exhausted")
 
 
+def stopping():
+    """An `UNAVAILABLE` for what a server that stops does not answer any more."""
+    return tf.errors.UnavailableError(None, None, "The server stops.")
+
+
+def cancelled():
+    """A `CANCELLED` for what nobody waits for."""
+    return tf.errors.CancelledError(None, None, "The request was given up.")
+
+
+def late(seconds):
+    """A `DEADLINE_EXCEEDED` for what waited so long for its turn."""
+    words = f"The request waited {seconds:g} s for its turn: the server is busy."
+    return tf.errors.DeadlineExceededError(None, None, words)
+
+
 def describe(error):
     """The number of gRPC's code for an error, and the words to send."""
     if isinstance(error, tf.errors.OpError):

@@ -59,10 +59,13 @@ class Rest:
     Args:
         protocol: `Protocol`.
         with_page: bool. Whether the page is served.
+        patience: float. Seconds that a request may wait for its turn, since over HTTP
+            it brings no deadline of its own; None is for ever.
     """
 
-    def __init__(self, protocol, with_page=False):
+    def __init__(self, protocol, with_page=False, patience=None):
         self._protocol = protocol
+        self._patience = patience
         self._with_page = with_page
 
     def __call__(self, environ, start_response):
@@ -125,7 +128,7 @@ class Rest:
         for alias, array in arrays.items():
             request.inputs[alias].CopyFrom(to_proto(array))
         gone = environ.get("waitress.client_disconnected")
-        response = self._protocol.predict(request, gone, "REST")
+        response = self._protocol.predict(request, gone, self._patience, "REST")
         outputs = {a: to_array(p, a) for a, p in sorted(response.outputs.items())}
         return json_tensors.write_outputs(outputs, by_rows)
 

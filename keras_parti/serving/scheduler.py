@@ -1,19 +1,17 @@
 """Which requests run, when, and which of them together.
 
 Requests wait in one queue of bounded length; what finds it full is refused. A request
-whose client has gone, or whose deadline has passed, is not started. With batching, the
-waiting requests of one signature are joined along their rows into one run, and only
-one run of a signature is at work at a time, so that while it works the next ones
-gather: the busier the server, the larger its batches, and a lone request never waits.
+whose client has gone, or whose time is over, is not started. With batching, the waiting
+requests of one signature are joined along their rows into one run, and only one run of
+a signature is at work at a time, so that while it works the next ones gather: the
+busier the server, the larger its batches, and a lone request never waits.
 """
 
 import threading
 import time
 
-import tensorflow as tf
-
 from keras_parti.serving.joining import count_rows, kind, run_joined
-from keras_parti.serving.refusals import exhausted
+from keras_parti.serving.refusals import cancelled, exhausted, late, stopping
 
 # Clients that ask again at once are back within this time, in seconds, after a joined
 # run; without waiting for them the first one back would run alone.
@@ -29,12 +27,15 @@ class Job:
     Args:
         run: `servable.Run`.
         abandoned: function that says whether nobody waits for it any more.
+        patience: float. Seconds that it may wait, or None.
         joinable: bool. Whether it may be joined with others.
     """
 
-    def __init__(self, run, abandoned, joinable):
+    def __init__(self, run, abandoned, patience, joinable):
         self.run = run
-        self.abandoned = abandoned
+        self._abandoned = abandoned
+        self._patience = patience
+        self._begun = time.monotonic()
         self.rows = count_rows(run) if joinable else None
         self.kind = None if self.rows is None else kind(run)
         self.done = threading.Event()
@@ -45,6 +46,14 @@ class Job:
     def signature(self):
         """What runs one at a time; None where it does not matter."""
         return self.kind and self.kind[:2]
+
+    def hopeless(self):
+        """The error of a job that need not be started any more, or None."""
+        if self._abandoned():
+            return cancelled()
+        if self._patience and time.monotonic() - self._begun > self._patience:
+            return late(self._patience)
+        return None
 
     def work(self):
         """Runs alone."""
@@ -92,23 +101,26 @@ class Scheduler:
             waiting = len(self._waiting)
             return waiting, len(self._unfinished) - waiting
 
-    def run(self, run, abandoned=None):
+    def run(self, run, abandoned=None, patience=None):
         """Waits for the outputs of a run.
 
         Args:
             run: `servable.Run`.
             abandoned: function that says whether nobody waits for them any more.
+            patience: float. Seconds that it may wait for its turn; None is for ever.
 
         Returns:
             A list of arrays.
 
         Raises:
-            tf.errors.OpError: The queue is full, nobody waits, or the run fails.
+            tf.errors.OpError: The queue is full, nobody waits, its turn did not come
+                in time, or the run fails.
         """
-        job = Job(run, abandoned or (lambda: False), self._max_rows > 0)
+        joinable = self._max_rows > 0
+        job = Job(run, abandoned or (lambda: False), patience, joinable)
         with self._changed:
             if self._closed:
-                raise tf.errors.UnavailableError(None, None, "The server stops.")
+                raise stopping()
             if len(self._unfinished) >= self._most:
                 raise exhausted()
             self._unfinished.add(job)
@@ -117,32 +129,25 @@ class Scheduler:
         while not job.done.wait(LOOKING):
             with self._changed:
                 # One that is at work ends by itself, and holds its model until then.
-                if job in self._waiting and job.abandoned():
-                    self._give_up(job)
+                if job in self._waiting and (error := job.hopeless()):
+                    self._give_up(job, error)
         if job.error is not None:
             raise job.error
         return job.outputs
 
-    def close(self, grace):
-        """Takes nothing more, and waits for what is there.
-
-        Args:
-            grace: float. Seconds; what is not done by then is given up.
-        """
-        end = time.monotonic() + grace
+    def close(self):
+        """Takes nothing more, and gives up what is there."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
-            while self._unfinished and time.monotonic() < end:
-                self._changed.wait(max(end - time.monotonic(), 0))
             for job in list(self._unfinished):
-                self._give_up(job)
+                self._give_up(job, stopping())
+            self._changed.notify_all()
 
-    def _give_up(self, job):
+    def _give_up(self, job, error):
         """Ends a job without its answer. Called with the lock held."""
         if job in self._waiting:
             self._waiting.remove(job)
-        job.error = tf.errors.CancelledError(None, None, "The request was given up.")
+        job.error = error
         self._end(job)
 
     def _end(self, job):
@@ -179,7 +184,7 @@ class Scheduler:
                     if batch[0].signature:
                         self._at_work.add(batch[0].signature)
                     return batch
-                if self._closed and not self._waiting:
+                if self._closed:
                     return []
                 self._changed.wait(pause)
 
@@ -187,8 +192,8 @@ class Scheduler:
         """The oldest job that may start with its companions, or how long to wait."""
         pause = None
         for job in list(self._waiting):
-            if job.abandoned():
-                self._give_up(job)
+            if error := job.hopeless():
+                self._give_up(job, error)
             elif job.signature is None:
                 return [job], None
             elif job.signature not in self._at_work:

@@ -48,6 +48,8 @@ class Server:
             anyone who reaches the port may use the model.
         rest_port: int. That of REST, as `port`; None is no REST.
         page: bool. Whether REST's port shows a page to type prompts into.
+        rest_timeout: float. Seconds that a request over REST may wait for its turn
+            before it is refused (504). One over gRPC brings a deadline of its own.
         config: Path of a models.config, a `ModelServerConfig` in text format, that
             names models and folders instead of `model_dir` and `name`.
         threads: int. Requests worked on at once; by default four for each core, as
@@ -78,6 +80,7 @@ class Server:
         host="127.0.0.1",
         rest_port=None,
         page=False,
+        rest_timeout=120.0,
         config=None,
         threads=None,
         queue=64,
@@ -103,6 +106,7 @@ class Server:
         self._model_dir = model_dir
         self._config = config
         self._page = page
+        self._rest_timeout = rest_timeout
         self._threads = threads or 4 * (os.cpu_count() or 1)
         self._queue = queue
         self._batch_rows = batch_rows
@@ -157,7 +161,7 @@ class Server:
                 pass  # gRPC says no more than that it failed, so this is asked first
             self.port = server.add_insecure_port(self.address)
             scheduler = Scheduler(self._threads, self._queue, self._batch_rows)
-            undo.callback(scheduler.close, 0)
+            undo.callback(scheduler.close)
             protocol = Protocol(self.models, scheduler, Monitor())
             rest = None
             if self.rest_port is not None:
@@ -170,7 +174,7 @@ class Server:
             http = None
             if rest:
                 http = HttpServer(
-                    Rest(protocol, self._page),
+                    Rest(protocol, self._page, self._rest_timeout),
                     rest,
                     waiting,
                     min(self._max_message_bytes, MAX_REST_BYTES),
@@ -198,10 +202,14 @@ class Server:
         (server, health, http, scheduler, poller), self._running = self._running, None
         end = time.monotonic() + grace
         health.enter_graceful_shutdown()  # NOT_SERVING, for those who watch
+        # First the doors, then what is behind them: whoever came in is answered.
         ended = server.stop(grace)
-        scheduler.close(grace)
         if http:
-            http.stop(max(end - time.monotonic(), 0.5))
+            http.drain(grace)
+        ended.wait(max(end - time.monotonic(), 0))
+        scheduler.close()
+        if http:
+            http.stop(0.5)
         ended.wait()
         self.models.abandon()
         poller.join(max(end - time.monotonic(), 0.5))
