@@ -132,13 +132,15 @@ def test_one_bad_request_fails_alone(start):
     scheduler, adder = start(), Adder()
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
         blocked(scheduler, adder, pool)
-        values = [1, -7, 3, 4]
+        values = [1, -7, 3, 4, 5, 6, 7, 8]
         answers = [pool.submit(scheduler.run, adder.run([x])) for x in values]
-        wait_for(lambda: scheduler.load == (4, 1))
+        wait_for(lambda: scheduler.load == (8, 1))
         adder.gate.set()
         with pytest.raises(tf.errors.InvalidArgumentError, match="bad: -7"):
-            answers[1].result()
-        assert [answers[i].result()[0][0] for i in (0, 2, 3)] == [1, 3, 4]
+            answers.pop(1).result()
+        assert [answer.result()[0][0] for answer in answers] == [1, *range(3, 9)]
+    # By halves, wherever among them it stood: most of the others stay together.
+    assert sorted(map(len, adder.runs[1:])) == [1, 1, 2, 2, 4, 4, 8]
     assert "add" not in adder.row_limits
 
 

@@ -157,20 +157,33 @@ class Scheduler:
 
     def _work(self):
         while batch := self._next():
-            rows, outputs = [job.rows for job in batch], None
-            if len(batch) > 1:
-                outputs = run_joined([job.run for job in batch], rows)
-            for index, job in enumerate(batch):
-                if outputs is not None:
-                    job.outputs = outputs[index]
-                else:
-                    job.work()
-                with self._changed:
-                    self._end(job)
-            if outputs is None and len(batch) > 1 and not any(j.error for j in batch):
-                # What runs alone and not together is not tried together again.
-                batch[0].run.servable.row_limits[batch[0].run.name] = max(rows)
+            self._answer(batch)
             self._free(batch)
+
+    def _answer(self, batch):
+        """Runs jobs together; where that fails, one half after the other.
+
+        So one bad request among many does not send all the others into runs alone.
+        """
+        rows = [job.rows for job in batch]
+        if len(batch) == 1:
+            batch[0].work()
+        elif outputs := run_joined([job.run for job in batch], rows):
+            for job, own in zip(batch, outputs, strict=True):
+                job.outputs = own
+        else:
+            middle = len(batch) // 2
+            self._answer(batch[:middle])
+            self._answer(batch[middle:])
+            if not any(job.error for job in batch):
+                # What runs in parts and not together is not tried together again.
+                limits, run = batch[0].run.servable.row_limits, batch[0].run
+                most = max(sum(rows[:middle]), sum(rows[middle:]))
+                limits[run.name] = min(most, limits.get(run.name, most))
+            return
+        with self._changed:
+            for job in batch:
+                self._end(job)
 
     def _next(self):
         """The jobs to run next, together; none when the server stops."""
