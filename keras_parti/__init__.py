@@ -21,6 +21,7 @@ _HOMES = {
     "VIM": "models",
     "ViTVQGAN": "models",
     "Vocabulary": "text",
+    "WDSR": "models",
     "train_vocabulary": "text",
     "data": None,
     "evaluation": None,

@@ -145,6 +145,7 @@ CASES = [
         {"hidden_dim": 7, "output_dim": 2},
         {"inputs": wave(BATCH, 3, 5)},
         4,
+    Case(layers.PixelShuffle, {"scale": 2}, {"inputs": wave(BATCH, 3, 5, 12)}, 0),
     ),
     Case(
         layers.VectorQuantizer,
@@ -157,6 +158,12 @@ CASES = [
         {**ATTENTION, **WINDOW},
         {"inputs": wave(BATCH, 15, 6)},
         8,
+    ),
+    Case(
+        layers.WeightNormalizedConv,
+        {"filters": 7, "kernel_size": 5, "gain": 0.5},
+        {"inputs": wave(BATCH, 3, 5, 2)},
+        3,
     ),
 ]
 

@@ -98,6 +98,7 @@ CASES = [
 ACROSS_ROWS = {models.Discriminator}
 
 every_model = pytest.mark.parametrize("case", CASES, ids=lambda c: c.model.__name__)
+    Case(models.WDSR, "wdsr_tiny", {"block": "b"}, IMAGES),
 
 
 def built(case, **kwargs):

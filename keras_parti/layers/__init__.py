@@ -17,6 +17,7 @@ from keras_parti.layers.embeddings import (
 from keras_parti.layers.grid import GridPositionEmbedding
 from keras_parti.layers.quantizer import VectorQuantizer
 from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
+from keras_parti.layers.resampling import PixelShuffle, WeightNormalizedConv
 from keras_parti.layers.window_attention import WindowAttention
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "PatchEmbedding",
     "PositionEmbedding",
     "TanhHead",
+    "PixelShuffle",
     "VectorQuantizer",
     "WindowAttention",
 ]
+    "WeightNormalizedConv",

@@ -9,9 +9,11 @@ from keras_parti.models.text_to_image import TextToImage
 from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 
+from keras_parti.models.wdsr import WDSR, WDSRConfig
 __all__ = [
     "VIM",
     "ClassToImage",
+    "WDSR",
     "Discriminator",
     "DiscriminatorConfig",
     "Parti",
@@ -25,3 +27,4 @@ __all__ = [
     "ViTVQGANConfig",
     "load_perceptual",
 ]
+    "WDSRConfig",
