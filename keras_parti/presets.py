@@ -76,14 +76,6 @@ DISCRIMINATOR = {
     "discriminator_256_half":  Preset(24_001_089, f"{_STYLEGAN2}, half as wide from 64 on; MaskGIT's", {"channel_base": 16384}),
     "discriminator_256":       Preset(28_864_129, f"{_STYLEGAN2}, large networks",      {}),
 }
-# fmt: on
-
-TABLES = {
-    "ViTVQGAN": VIT_VQGAN,
-    "Parti": PARTI,
-    "VIM": VIM,
-    "Discriminator": DISCRIMINATOR,
-}
 
 _WDSR = "WDSR, arXiv:1808.08718, as published for"
 _PARTI_WDSR = "Parti, arXiv:2206.10789, section 2.3"
@@ -102,4 +94,12 @@ WDSR = {
     "wdsr_parti_x2":   Preset(14_770_082, f"{_PARTI_WDSR}, to 512×512",                {"scale": 2, "num_blocks": 12, "filters": 128, "staged": True}),
     "wdsr_parti_x4":   Preset(29_534_838, f"{_PARTI_WDSR}, to 1024×1024",              {"scale": 4, "num_blocks": 12, "filters": 128, "staged": True}),
 }
+# fmt: on
+
+TABLES = {
+    "ViTVQGAN": VIT_VQGAN,
+    "Parti": PARTI,
+    "VIM": VIM,
+    "Discriminator": DISCRIMINATOR,
     "WDSR": WDSR,
+}

@@ -139,13 +139,13 @@ CASES = [
         {"images": wave(BATCH, 6, 10, 3)},
         2,
     ),
+    Case(layers.PixelShuffle, {"scale": 2}, {"inputs": wave(BATCH, 3, 5, 12)}, 0),
     Case(layers.PositionEmbedding, {"length": 5}, {"inputs": wave(BATCH, 3, 7)}, 1),
     Case(
         layers.TanhHead,
         {"hidden_dim": 7, "output_dim": 2},
         {"inputs": wave(BATCH, 3, 5)},
         4,
-    Case(layers.PixelShuffle, {"scale": 2}, {"inputs": wave(BATCH, 3, 5, 12)}, 0),
     ),
     Case(
         layers.VectorQuantizer,
@@ -154,16 +154,16 @@ CASES = [
         1,
     ),
     Case(
-        layers.WindowAttention,
-        {**ATTENTION, **WINDOW},
-        {"inputs": wave(BATCH, 15, 6)},
-        8,
-    ),
-    Case(
         layers.WeightNormalizedConv,
         {"filters": 7, "kernel_size": 5, "gain": 0.5},
         {"inputs": wave(BATCH, 3, 5, 2)},
         3,
+    ),
+    Case(
+        layers.WindowAttention,
+        {**ATTENTION, **WINDOW},
+        {"inputs": wave(BATCH, 15, 6)},
+        8,
     ),
 ]
 

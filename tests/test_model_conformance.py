@@ -92,13 +92,13 @@ CASES = [
         {"group_size": 4},
         IMAGES,
     ),
+    Case(models.WDSR, "wdsr_tiny", {"block": "b"}, IMAGES),
 ]
 
 # Models whose rows know of each other; their groups have tests of their own.
 ACROSS_ROWS = {models.Discriminator}
 
 every_model = pytest.mark.parametrize("case", CASES, ids=lambda c: c.model.__name__)
-    Case(models.WDSR, "wdsr_tiny", {"block": "b"}, IMAGES),
 
 
 def built(case, **kwargs):

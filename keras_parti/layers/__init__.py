@@ -16,8 +16,8 @@ from keras_parti.layers.embeddings import (
 )
 from keras_parti.layers.grid import GridPositionEmbedding
 from keras_parti.layers.quantizer import VectorQuantizer
-from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
 from keras_parti.layers.resampling import PixelShuffle, WeightNormalizedConv
+from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
 from keras_parti.layers.window_attention import WindowAttention
 
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
     "MinibatchDeviation",
     "MultiHeadAttention",
     "PatchEmbedding",
+    "PixelShuffle",
     "PositionEmbedding",
     "TanhHead",
-    "PixelShuffle",
     "VectorQuantizer",
+    "WeightNormalizedConv",
     "WindowAttention",
 ]
-    "WeightNormalizedConv",

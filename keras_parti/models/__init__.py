@@ -8,12 +8,12 @@ from keras_parti.models.text_encoder import TextEncoder, TextEncoderConfig
 from keras_parti.models.text_to_image import TextToImage
 from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
-
 from keras_parti.models.wdsr import WDSR, WDSRConfig
+
 __all__ = [
     "VIM",
-    "ClassToImage",
     "WDSR",
+    "ClassToImage",
     "Discriminator",
     "DiscriminatorConfig",
     "Parti",
@@ -25,6 +25,6 @@ __all__ = [
     "VIMConfig",
     "ViTVQGAN",
     "ViTVQGANConfig",
+    "WDSRConfig",
     "load_perceptual",
 ]
-    "WDSRConfig",
