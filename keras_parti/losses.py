@@ -86,26 +86,31 @@ class TokenCrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("keras_parti")
-class HiddenTokenCrossEntropy(keras.losses.Loss):
-    """Softmax cross-entropy averaged over the hidden tokens of each text, in nats.
+class TextCrossEntropy(keras.losses.Loss):
+    """Softmax cross-entropy averaged over the tokens to tell of each text, in nats.
+
+    BERT's objective, where these are the hidden ones, and CoCa's captioning loss, where
+    they are the next ones. CoCa writes the sum over a text; with the mean, long texts
+    count no more than short ones.
 
     Call arguments:
-        y_true: int32 `(batch, length)`: the token where one was hidden, else 0, which
-            is padding. A text of which nothing was hidden counts zero.
+        y_true: int32 `(batch, length)`: the token where one is to be told, else 0,
+            which is padding. A text of which none is counts zero.
         y_pred: float32 logits `(batch, length, vocab)`.
 
     References:
         - [Devlin et al., 2018](https://arxiv.org/abs/1810.04805), section 3.1
+        - [Yu et al., 2022](https://arxiv.org/abs/2205.01917), eq. 3
     """
 
-    def __init__(self, name="hidden_token_cross_entropy", **kwargs):
+    def __init__(self, name="text_cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
         losses = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-        hidden = ops.cast(ops.not_equal(y_true, 0), losses.dtype)
-        count = ops.maximum(1.0, ops.sum(hidden, axis=-1))
-        return ops.sum(hidden * losses, axis=-1) / count
+        told = ops.cast(ops.not_equal(y_true, 0), losses.dtype)
+        count = ops.maximum(1.0, ops.sum(told, axis=-1))
+        return ops.sum(told * losses, axis=-1) / count
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -113,29 +118,59 @@ class Contrastive(keras.losses.Loss):
     """How well texts and pictures of a batch find each other, in nats.
 
     The mean of two cross-entropies over the dot products of all texts with all
-    pictures: of the own picture among all, and of the own text among all. CoCa adds
-    the two up. Under `tf.distribute` the others are those of the same replica.
+    pictures: of the own picture among all, and of the own text among all. CoCa's
+    equation 2 adds the two up. Under `tf.distribute` the others are those of the same
+    replica; `keras_parti.training.contrastive` has them of all.
 
     Call arguments:
         y_true: anything of length `batch`; not looked at.
-        y_pred: float32 `(batch, 2, width)`: vectors of the text and of the picture,
-            already divided by the temperature.
+        y_pred: float32 `(batch, 2, width)`, as `contrastive_vectors` returns.
 
     References:
         - [Radford et al., 2021](https://arxiv.org/abs/2103.00020), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2205.01917), eq. 2
     """
 
     def __init__(self, name="contrastive", **kwargs):
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
-        logits = ops.matmul(y_pred[:, 0], ops.transpose(y_pred[:, 1]))
-        own = ops.arange(ops.shape(logits)[0])
+        others, before = self.gather(y_pred)
+        own = before + ops.arange(ops.shape(y_pred)[0])
         losses = [
-            ops.sparse_categorical_crossentropy(own, x, from_logits=True)
-            for x in (logits, ops.transpose(logits))
+            ops.sparse_categorical_crossentropy(
+                own,
+                ops.matmul(y_pred[:, one], ops.transpose(others[:, 1 - one])),
+                from_logits=True,
+            )
+            for one in (0, 1)
         ]
         return (losses[0] + losses[1]) / 2
+
+    def gather(self, vectors):
+        """Returns the rows to choose among, and how many stand before the own ones."""
+        return vectors, 0
+
+
+# Of CoCa's first temperature, 0.07.
+FIRST_LOG_SCALE = math.log(1 / 0.07)
+
+
+def contrastive_vectors(text, image, log_scale):
+    """Makes of a text's and a picture's vectors what `Contrastive` compares.
+
+    Args:
+        text: float `(batch, width)`.
+        image: float `(batch, width)`.
+        log_scale: float32 scalar, the logarithm of the inverse temperature.
+
+    Returns:
+        float32 `(batch, 2, width)`: the text's vector, of the length of the inverse
+        temperature, and the picture's, of length 1.
+    """
+    pair = ops.cast(ops.stack([text, image], axis=1), "float32")
+    scale = ops.stack([ops.exp(ops.cast(log_scale, "float32")), 1.0])[:, None]
+    return ops.normalize(pair, axis=-1) * scale
 
 
 def generator_loss(fake_logits):

@@ -57,6 +57,12 @@ BLOCK = {
 WINDOW = {"kernel_size": 3, "width": 5, "wraparound": False}
 CASES = [
     Case(
+        layers.AttentionalPooler,
+        {"num_queries": 5, **ATTENTION},
+        {"inputs": wave(BATCH, 3, 6)},
+        9,
+    ),
+    Case(
         layers.ConditionDropout,
         {"rate": 0.3, "seed": 5},
         {"ids": ids(BATCH, 5)},

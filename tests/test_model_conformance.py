@@ -87,6 +87,12 @@ CASES = [
         {"text_ids": texts(11), "image_ids": IDS},
     ),
     Case(
+        models.CoCa,
+        "coca_tiny",
+        {"heads": 4},
+        {"images": IMAGES, "text_ids": texts(11)},
+    ),
+    Case(
         models.Discriminator,
         "discriminator_tiny",
         {"group_size": 4},

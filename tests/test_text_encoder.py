@@ -9,7 +9,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from keras_parti.layers.embeddings import BOS, EOS, PAD, UNK  # noqa: E402
-from keras_parti.losses import Contrastive, HiddenTokenCrossEntropy  # noqa: E402
+from keras_parti.losses import Contrastive, TextCrossEntropy  # noqa: E402
 from keras_parti.models import Parti, TextEncoder  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
 from keras_parti.training.text_encoder import (  # noqa: E402
@@ -67,7 +67,7 @@ def test_the_loss_is_over_hidden_tokens():
     told = np.array([[0, 3, 0, 6, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], "int32")
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     rows = [-(logs[0, 1, 3] + logs[0, 3, 6]) / 2, 0.0, -logs[2, 0, 1]]
-    loss = HiddenTokenCrossEntropy()(told, logits)
+    loss = TextCrossEntropy()(told, logits)
     assert float(loss) == pytest.approx(np.mean(rows), rel=1e-5)
 
 

@@ -15,12 +15,14 @@ from keras_parti.layers.embeddings import (
     TanhHead,
 )
 from keras_parti.layers.grid import GridPositionEmbedding
+from keras_parti.layers.pooling import AttentionalPooler
 from keras_parti.layers.quantizer import VectorQuantizer
 from keras_parti.layers.resampling import PixelShuffle, WeightNormalizedConv
 from keras_parti.layers.transformer import DecoderBlock, EncoderBlock, FeedForward
 from keras_parti.layers.window_attention import WindowAttention
 
 __all__ = [
+    "AttentionalPooler",
     "ConditionDropout",
     "DecoderBlock",
     "DiscriminatorBlock",

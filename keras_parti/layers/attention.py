@@ -36,6 +36,9 @@ class MultiHeadAttention(keras.layers.Layer):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.2
     """
 
+    # Zeros: a block begins as the identity, however many blocks there are.
+    output_initializer = "zeros"
+
     def __init__(self, num_heads, dropout_rate=0.0, **kwargs):
         super().__init__(**kwargs)
         if num_heads < 1:
@@ -55,11 +58,12 @@ class MultiHeadAttention(keras.layers.Layer):
             )
         memory_shape = memory_shape or inputs_shape
         for name in ("query", "key", "value", "output_projection"):
-            # Zeros: a block begins as the identity, however many blocks there are.
-            zeros = name == "output_projection"
+            last = name == "output_projection"
             dense = keras.layers.Dense(
                 embed,
-                kernel_initializer="zeros" if zeros else "glorot_uniform",
+                kernel_initializer=self.output_initializer
+                if last
+                else "glorot_uniform",
                 dtype=self.dtype_policy,
                 name=name,
             )

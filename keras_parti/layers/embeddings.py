@@ -42,6 +42,17 @@ def from_patches(patches, patch_size, rows):
     return ops.reshape(x, (batch, rows * patch_size, columns * patch_size, channels))
 
 
+def token_embedding(size, dim, name, dtype):
+    """Returns the table of vectors that all our models look ids up in."""
+    return keras.layers.Embedding(
+        size,
+        dim,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+        dtype=dtype,
+        name=f"{name}_embedding",
+    )
+
+
 @keras.saving.register_keras_serializable("keras_parti")
 class PatchEmbedding(keras.layers.Layer):
     """Projects non-overlapping square patches to vectors.

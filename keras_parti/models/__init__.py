@@ -1,6 +1,7 @@
 """The models. Written in `keras.ops` only."""
 
 from keras_parti.models.class_to_image import ClassToImage
+from keras_parti.models.coca import CoCa, CoCaConfig
 from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
 from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.perceptual import Perceptual, load_perceptual
@@ -14,6 +15,8 @@ __all__ = [
     "VIM",
     "WDSR",
     "ClassToImage",
+    "CoCa",
+    "CoCaConfig",
     "Discriminator",
     "DiscriminatorConfig",
     "Parti",

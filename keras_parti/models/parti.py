@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_parti import layers
-from keras_parti.layers.embeddings import PAD, empty_prompt
+from keras_parti.layers.embeddings import PAD, empty_prompt, token_embedding
 from keras_parti.layers.rematerialisation import recomputed
 from keras_parti.layers.transformer import layer_norm
 from keras_parti.layers.window import check_kernel
@@ -172,7 +172,9 @@ class Parti(ConfigModel):
         self.condition_dropout = layers.ConditionDropout(
             config.condition_dropout_rate, name="condition_dropout"
         )
-        self.text_embedding = _embedding(config.text_vocab_size, dim, "text", dtype)
+        self.text_embedding = token_embedding(
+            config.text_vocab_size, dim, "text", dtype
+        )
         self.text_positions = layers.PositionEmbedding(
             config.text_length, dtype=dtype, name="text_positions"
         )
@@ -182,7 +184,9 @@ class Parti(ConfigModel):
         ]
         self.encoder_norm = layer_norm("encoder_norm", dtype)
         # The last row begins an image: nothing comes before its first id.
-        self.image_embedding = _embedding(config.num_codes + 1, dim, "image", dtype)
+        self.image_embedding = token_embedding(
+            config.num_codes + 1, dim, "image", dtype
+        )
         self.image_mixing = layers.ImageMixing(
             config.image_mixing_rate, name="image_mixing"
         )
@@ -314,16 +318,6 @@ def causal_mask(length):
     """Returns bool `(length, length)`: True where key position ≤ query position."""
     positions = ops.arange(length)
     return positions[None, :] <= positions[:, None]
-
-
-def _embedding(size, dim, name, dtype):
-    return keras.layers.Embedding(
-        size,
-        dim,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        dtype=dtype,
-        name=f"{name}_embedding",
-    )
 
 
 class _TiedDense(keras.layers.Layer):

@@ -1,14 +1,14 @@
 """Parti's text encoder on its own, to be trained before Parti is."""
 
 import dataclasses
-import math
 
 import keras
 from keras import ops
 
 from keras_parti import layers
-from keras_parti.layers.embeddings import PAD
+from keras_parti.layers.embeddings import PAD, token_embedding
 from keras_parti.layers.transformer import layer_norm
+from keras_parti.losses import FIRST_LOG_SCALE, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import Parti
 
@@ -87,7 +87,9 @@ class TextEncoder(ConfigModel):
         super().__init__(config, **kwargs)
         dtype, dim = self.dtype_policy, config.dim
         # The names of the encoder's parts are Parti's.
-        self.text_embedding = _embedding(config.text_vocab_size, dim, "text", dtype)
+        self.text_embedding = token_embedding(
+            config.text_vocab_size, dim, "text", dtype
+        )
         self.text_positions = layers.PositionEmbedding(
             config.text_length, dtype=dtype, name="text_positions"
         )
@@ -97,7 +99,7 @@ class TextEncoder(ConfigModel):
         self.tokens = keras.layers.Dense(
             config.text_vocab_size, dtype=dtype, name="tokens"
         )
-        self.image_embedding = _embedding(config.num_codes, dim, "image", dtype)
+        self.image_embedding = token_embedding(config.num_codes, dim, "image", dtype)
         self.image_positions = layers.PositionEmbedding(
             config.num_tokens, dtype=dtype, name="image_positions"
         )
@@ -109,11 +111,10 @@ class TextEncoder(ConfigModel):
             )
             for name in ("text_projection", "image_projection")
         )
-        # CoCa's first temperature.
         self.log_scale = self.add_weight(
             name="log_scale",
             shape=(),
-            initializer=keras.initializers.Constant(math.log(1 / 0.07)),
+            initializer=keras.initializers.Constant(FIRST_LOG_SCALE),
             autocast=False,  # bfloat16 would round it by 1 part in 256
         )
         text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
@@ -142,13 +143,9 @@ class TextEncoder(ConfigModel):
             x = block(x, training=training)
         image = self.image_projection(ops.mean(self.image_norm(x), axis=1))
         text = self.text_projection(memory[:, 0])
-        embeddings = ops.normalize(
-            ops.cast(ops.stack([text, image], axis=1), "float32"), axis=-1
-        )
-        scale = ops.stack([ops.exp(self.log_scale), 1.0])[:, None]
         return {
             "tokens": ops.cast(self.tokens(memory), "float32"),
-            "embeddings": embeddings * scale,
+            "embeddings": contrastive_vectors(text, image, self.log_scale),
         }
 
     def encode(self, text_ids, training=None):
@@ -200,13 +197,3 @@ def _parts(model):
         *model.encoder,
         model.encoder_norm,
     ]
-
-
-def _embedding(size, dim, name, dtype):
-    return keras.layers.Embedding(
-        size,
-        dim,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        dtype=dtype,
-        name=f"{name}_embedding",
-    )

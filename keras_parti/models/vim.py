@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_parti import layers
+from keras_parti.layers.embeddings import token_embedding
 from keras_parti.layers.transformer import layer_norm
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import causal_mask
@@ -106,8 +107,8 @@ class VIM(ConfigModel):
         dtype, dim = self.dtype_policy, config.dim
         side = math.isqrt(config.num_tokens)
         self.seed_generator = keras.random.SeedGenerator()
-        self.class_embedding = _embedding(config.no_class + 1, dim, "class", dtype)
-        self.image_embedding = _embedding(config.num_codes, dim, "image", dtype)
+        self.class_embedding = token_embedding(config.no_class + 1, dim, "class", dtype)
+        self.image_embedding = token_embedding(config.num_codes, dim, "image", dtype)
         self.positions = layers.GridPositionEmbedding(
             side, side, dtype=dtype, name="positions"
         )
@@ -235,13 +236,3 @@ class VIM(ConfigModel):
 
     def _no_class(self, ids):
         return ops.full((ops.shape(ids)[0],), self.config.no_class, dtype="int32")
-
-
-def _embedding(size, dim, name, dtype):
-    return keras.layers.Embedding(
-        size,
-        dim,
-        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
-        dtype=dtype,
-        name=f"{name}_embedding",
-    )

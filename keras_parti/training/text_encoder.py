@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_parti.layers.embeddings import EOS, PAD, UNK
-from keras_parti.losses import Contrastive, HiddenTokenCrossEntropy
+from keras_parti.losses import Contrastive, TextCrossEntropy
 from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import parti
 from keras_parti.training import workdir as runs
@@ -111,7 +111,7 @@ def train_text_encoder(
     rate = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
     model.compile(
         parti.optimizer_of(model, rate),
-        loss={"tokens": HiddenTokenCrossEntropy(), "embeddings": Contrastive()},
+        loss={"tokens": TextCrossEntropy(), "embeddings": Contrastive()},
         loss_weights={"tokens": 1.0, "embeddings": contrastive_weight},
         jit_compile=False,  # as Parti's
     )
