@@ -19,7 +19,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["keras_parti*"]),
-    package_data={"keras_parti.serving": ["page.html"]},
+    package_data={
+        "keras_parti.evaluation": ["report.html"],
+        "keras_parti.serving": ["page.html"],
+    },
     install_requires=[
         "keras>=3.12",
         "numpy>=1.26",

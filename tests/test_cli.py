@@ -43,6 +43,7 @@ COMMANDS = [
     "export",
     "serve",
     "evaluate",
+    "evaluate parti-prompts",
     "evaluate reconstruction",
     "evaluate retrieval",
     "presets",
@@ -96,7 +97,7 @@ def laid_out(tmp_path, monkeypatch):
         Path("runs", name).mkdir(parents=True)
     for folder in ("saved_models/emoji", "saved_models/mine"):
         Path(folder).mkdir(parents=True)
-    for name in ("runs/vocab/vocabulary.model", "models.config"):
+    for name in ("runs/vocab/vocabulary.model", "models.config", "PartiPrompts.tsv"):
         Path(name).touch()
 
 

@@ -5,12 +5,16 @@ from pathlib import Path
 from keras_parti.cli.options import (
     DATA,
     add_command,
+    add_sampling,
     add_tokenizer,
+    add_where,
+    file,
     folder,
     integer,
     number,
     option,
     required,
+    shard,
 )
 
 
@@ -23,6 +27,7 @@ def add_evaluate(commands):
         "strips of pictures.",
     )
     kinds = evaluate.add_subparsers(required=True, metavar="KIND")
+    _add_parti_prompts(kinds)
 
     command = add_command(
         kinds,
@@ -74,3 +79,37 @@ def add_evaluate(commands):
         "the extra `evaluation` (default joined image pixels)",
     )
     option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
+
+
+def _add_parti_prompts(kinds):
+    command = add_command(
+        kinds,
+        "parti-prompts",
+        "prompts:parti_prompts",
+        "draw PartiPrompts, and make a page to look at them",
+        "Draws every prompt of the file and writes the pictures, results.json, "
+        "table.md and report.html, one page with all of it. Goes on where it was "
+        "interrupted; processes that share a folder draw a shard each. With --against "
+        "the page also sets two runs side by side and counts which pictures people "
+        "prefer, blind.",
+        "keras-parti evaluate parti-prompts --model saved_models/emoji "
+        "--out results/prompts\n"
+        "keras-parti evaluate parti-prompts --server 127.0.0.1:8500 --num-samples 16 "
+        "--shard 0/4 \\\n  --prompts PartiPrompts.tsv --out results/prompts",
+    )
+    add_where(command)
+    option(
+        command,
+        "--prompts",
+        "FILE.tsv",
+        "the prompts; by default the published file, fetched once and checked",
+        file,
+    )
+    required(command, "--out", "DIR", "the run's folder", Path)
+    option(command, "--num-samples", "N", "pictures of a prompt", integer(1, 4096), 1)
+    option(command, "--keep", "K", "best of these on the page", integer(1), 4)
+    add_sampling(command)
+    option(command, "--seed", "N", "seed of the first picture", integer(), 0)
+    option(command, "--shard", "I/N", "draw prompts I, I+N, ... only", shard, "0/1")
+    option(command, "--against", "DIR", "another run, to set beside it", folder)
+    option(command, "--note", "TEXT", "what the page says of the run")

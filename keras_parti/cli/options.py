@@ -192,3 +192,14 @@ def address(text):
             f"must be HOST:PORT, such as 127.0.0.1:8500. Received: {text}"
         )
     return text
+
+
+def shard(text):
+    """Parses I/N, 0 <= I < N, to a pair of ints."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    pair = tuple(map(int, match.groups())) if match else (0, 0)
+    if pair[0] >= pair[1]:
+        raise argparse.ArgumentTypeError(
+            f"must be I/N with I below N, such as 0/4. Received: {text}"
+        )
+    return pair
