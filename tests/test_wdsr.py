@@ -88,6 +88,24 @@ def test_a_model_is_its_equations(kind):
     np.testing.assert_array_equal(model.upscale(images), np.clip(got, 0, 1))
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+@every_kind
+def test_an_untrained_model_enlarges_bicubically(kind, normalized):
+    model = models.WDSR(
+        models.WDSRConfig(**CONFIGS[kind], weight_normalized=normalized)
+    )
+    images = pictures(2, 7, 9)
+    got = ops.convert_to_numpy(model(images)["images"])
+    inside = slice(2 * model.scale, -2 * model.scale)
+    # TensorFlow's own looks the polynomial up in a table, 6e-4 beside it.
+    expected = keras.ops.image.resize(
+        images, got.shape[1:3], "bicubic", data_format="channels_last"
+    )
+    np.testing.assert_allclose(
+        got[:, inside, inside], expected[:, inside, inside], atol=2e-3
+    )
+
+
 def closed_form(c):
     """Weights of every convolution: kernel, and g and bias of each channel."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_parti import layers
@@ -65,6 +66,29 @@ class WDSRConfig:
         return max(2, math.ceil(reach + 1 / self.scale))
 
 
+def bicubic_kernel(scale):
+    """Returns the 5×5 convolution that, before a pixel shuffle, enlarges bicubically.
+
+    Args:
+        scale: int. Output pixels an input pixel, along each side.
+
+    Returns:
+        float32 NumPy `(5, 5, 3, 3 · scale²)`.
+
+    References:
+        - Keys, 1981, Cubic convolution interpolation for digital image processing,
+          eq. 15: a is -1/2
+    """
+    # From the five input pixels to the middle of each output pixel.
+    middles = (np.arange(scale) + 0.5) / scale - 0.5
+    x = np.abs(np.arange(-2, 3)[:, None] - middles)  # (5, scale)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    taps = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    kernel = np.einsum("yi,xj,cd->yxcijd", taps, taps, np.eye(3))
+    return kernel.reshape(5, 5, 3, 3 * scale**2).astype("float32")
+
+
 def _conv(config, filters, kernel_size, gain, dtype, name):
     """A weight-normalised convolution, or a plain one of the same shape."""
     if config.weight_normalized:
@@ -122,6 +146,10 @@ class WDSR(ConfigModel):
 
     Two branches are added: a deep one on features, and one 5×5 convolution of the
     picture, which carries its colours. Both end in a pixel shuffle.
+
+    Untrained it enlarges bicubically, but for two pixels along the edges: the skip
+    begins as that interpolation and the deep branch at zero. The authors begin at
+    random; here a small model would take its first thousands of steps to come so far.
 
     Parti's upsamplers are "WDSR, 12 residual blocks with 128 channels", of about 15M
     parameters for ×2 and 30M for ×4. Which block, which expansion, and whether weights
@@ -181,7 +209,18 @@ class WDSR(ConfigModel):
             layer.build(pictures)
         for layer in (*self.blocks, *self.enlarging, self.tail):
             layer.build(features)
+        self._start_as_bicubic()
         self.built = True
+
+    def _start_as_bicubic(self):
+        kernel = bicubic_kernel(self.scale)
+        if self.config.weight_normalized:
+            self.skip.v.assign(kernel)
+            self.skip.g.assign(np.sqrt(np.square(kernel).sum((0, 1, 2))))
+            self.tail.g.assign(np.zeros(self.tail.filters, "float32"))
+        else:
+            self.skip.kernel.assign(kernel)
+            self.tail.kernel.assign(ops.zeros_like(self.tail.kernel))
 
     @property
     def scale(self):
