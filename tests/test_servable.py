@@ -76,6 +76,46 @@ def test_every_type_survives_the_typed_fields(dtype):
     np.testing.assert_array_equal(tf.make_ndarray(proto), array)
 
 
+def protos():
+    """Tensors in every form that a proto may have, whole, short, long and torn."""
+    for dtype in ("float32", "int32", "int64", "string", "uint8", "bool"):
+        for shape in ([], [0], [1], [3], [2, 3], [0, 5], [7, 1, 1]):
+            numbers = np.arange(2, 2 + int(np.prod(shape))).reshape(shape)
+            array = numbers.astype(bytes if dtype == "string" else dtype)
+            whole = to_proto(array.astype(object) if dtype == "string" else array)
+            packed = tf.make_tensor_proto(array)
+            longer, shorter, torn, bare, ranked = (type(whole)() for _ in range(5))
+            for proto in (longer, shorter, bare, ranked):
+                proto.CopyFrom(whole)
+            field = next((f for f, v in whole.ListFields() if f.is_repeated), None)
+            if field is not None:
+                getattr(longer, field.name).append(getattr(whole, field.name)[0])
+                getattr(shorter, field.name).pop()
+                bare.ClearField(field.name)
+            torn.CopyFrom(packed)
+            torn.tensor_content = torn.tensor_content[:-1]
+            ranked.tensor_shape.unknown_rank = True
+            yield from (whole, packed, longer, shorter, torn, bare, ranked)
+
+
+def test_tensors_are_read_as_by_the_parser_of_tensorflow():
+    count = 0
+    for proto in protos():
+        try:
+            dtype = tf.dtypes.as_dtype(proto.dtype)
+            wanted = tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+        except (tf.errors.OpError, ValueError):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="parsing error"):
+                to_array(proto, "x")
+            continue
+        found = to_array(proto, "x")
+        assert found.shape == np.shape(wanted)
+        assert found.dtype == dtype.as_numpy_dtype
+        np.testing.assert_array_equal(found, np.asarray(wanted, found.dtype))
+        count += 1
+    assert count > 100
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

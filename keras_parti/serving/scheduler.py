@@ -125,7 +125,7 @@ class Scheduler:
                 raise exhausted()
             self._unfinished.add(job)
             self._waiting.append(job)
-            self._changed.notify_all()
+            self._changed.notify()
         while not job.done.wait(LOOKING):
             with self._changed:
                 # One that is at work ends by itself, and holds its model until then.
@@ -153,7 +153,6 @@ class Scheduler:
     def _end(self, job):
         self._unfinished.discard(job)
         job.done.set()
-        self._changed.notify_all()
 
     def _work(self):
         while batch := self._next():
@@ -196,6 +195,10 @@ class Scheduler:
                     self._waiting = [j for j in self._waiting if j not in batch]
                     if batch[0].signature:
                         self._at_work.add(batch[0].signature)
+                    if self._waiting:
+                        # One thread at a time looks, since eight that wake for a
+                        # request cost a millisecond; it calls the next one.
+                        self._changed.notify()
                     return batch
                 if self._closed:
                     return []
@@ -240,4 +243,3 @@ class Scheduler:
             if len(batch) > 1:
                 until = time.monotonic() + GATHERING
                 self._gathering[signature] = (len(batch), until)
-            self._changed.notify_all()
