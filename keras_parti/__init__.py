@@ -27,6 +27,7 @@ _HOMES = {
     "evaluation": None,
     "layers": None,
     "losses": None,
+    "mesh": None,
     "metrics": None,
     "models": None,
     "presets": None,

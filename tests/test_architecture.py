@@ -18,7 +18,7 @@ LEVELS = [
     {"layers"},
     {"decoding", "losses", "metrics", "optimizers", "sampling", "text", "data"},
     {"models"},
-    {"training", "serving", "evaluation"},
+    {"training", "serving", "evaluation", "mesh"},
     {"cli", "__init__", "__main__"},
 ]
 # TensorFlow is wanted by some of their functions, and imported there.
