@@ -195,3 +195,27 @@ class CodebookPerplexity(_CodeCounts):
         # A code of share 0 adds 0: the limit of p log p.
         logs = ops.log(ops.where(shares > 0, shares, 1.0))
         return ops.where(total > 0, ops.exp(-ops.sum(shares * logs)), 0.0)
+
+
+def recall(scores, count):
+    """Retrieval's recall at `count`: how often the right one is among the best.
+
+    A wrong one of the same score counts as better: what cannot tell has found nothing.
+
+    Args:
+        scores: float `(queries, candidates)`; the right candidate of row i is column i.
+        count: int. How many are looked at.
+
+    Returns:
+        float32 scalar in `[0, 1]`.
+
+    Example:
+        >>> scores = [[0.9, 0.1, 0.3], [0.5, 0.4, 0.2], [0.7, 0.7, 0.7]]
+        >>> [round(float(recall(scores, count)), 2) for count in (1, 2, 3)]
+        [0.33, 0.67, 1.0]
+    """
+    scores = ops.convert_to_tensor(scores, "float32")
+    own = ops.arange(ops.shape(scores)[0])
+    right = ops.take_along_axis(scores, own[:, None], axis=1)
+    others = ops.sum(ops.cast(scores >= right, "int32"), axis=1) - 1
+    return ops.mean(ops.cast(others < count, "float32"))

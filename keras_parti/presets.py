@@ -72,7 +72,7 @@ _COCA_TABLE = "CoCa, arXiv:2205.01917, table 1"
 COCA = {
     #                          params            source                                      config
     "coca_tiny":      Preset(    20_205, "this library, for tests",                   {"image_size": 12, "patch_size": 4, "dim": 16, "heads": 2, "image_layers": 1, "image_mlp_dim": 24, "text_mlp_dim": 20, "unimodal_layers": 1, "multimodal_layers": 1, "num_queries": 5, "text_vocab_size": 300, "text_length": 11}),
-    "coca_emoji":     Preset( 2_141_009, "this library, for 64×64 pictures",          {"image_size": 64, "patch_size": 8, "dim": 128, "heads": 4, "image_layers": 4, "image_mlp_dim": 512, "text_mlp_dim": 512, "unimodal_layers": 2, "multimodal_layers": 1, "num_queries": 16, "text_vocab_size": 2000, "text_length": 32, "dropout_rate": 0.1}),
+    "coca_emoji":     Preset( 2_141_009, "this library, for 64×64 pictures",          {"image_size": 64, "patch_size": 8, "dim": 128, "heads": 4, "image_layers": 4, "image_mlp_dim": 512, "text_mlp_dim": 512, "unimodal_layers": 2, "multimodal_layers": 1, "num_queries": 16, "text_vocab_size": 2000, "text_length": 32}),
     "coca_base":      Preset(387_822_593, f"{_COCA_TABLE}, base: 383M",               {}),
     "coca_large":     Preset(796_156_417, f"{_COCA_TABLE}, large: 787M",              {"dim": 1024, "heads": 16, "image_layers": 24, "image_mlp_dim": 4096, "text_mlp_dim": 4096}),
     "coca_2b":        Preset(2_208_338_177, f"{_COCA_TABLE}, CoCa: 2.1B",               {"dim": 1408, "heads": 16, "image_layers": 40, "image_mlp_dim": 6144, "text_mlp_dim": 5632, "unimodal_layers": 18, "multimodal_layers": 18}),

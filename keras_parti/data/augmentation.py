@@ -69,7 +69,54 @@ def transformer_crop(image, size, seed):
     return _random_crop(_resize_by_area(square, side), size, seeds[3])
 
 
-CROPS = {"tokenizer": tokenizer_crop, "transformer": transformer_crop}
+def upsampler_crop(image, size, seed):
+    """Crops a picture at its own resolution, for training an upsampler.
+
+    A random square, mirrored in half of the cases, then turned by a random number of
+    right angles: what super-resolution is commonly trained with. Neither the papers'
+    listing nor Parti's; what Parti's upsampler was shown is not published.
+
+    Args:
+        image: float `(height, width, 3)` in [0, 1], any size.
+        size: int. Side of the result in pixels.
+        seed: int `(2,)`. Equal seeds give equal crops.
+
+    Returns:
+        float32 `(size, size, 3)` in [0, 1], in steps of 1/255.
+    """
+    seeds = _split(seed, 3)
+    image, _ = _enlarged(image, size)
+    crop = tf.round(_random_crop(image, size, seeds[0]) * 255.0) / 255.0
+    crop = tf.image.stateless_random_flip_left_right(crop, seeds[1])
+    return tf.ensure_shape(tf.image.rot90(crop, _uniform(0, 4, seeds[2])), crop.shape)
+
+
+def shift_and_flip(image, shift, flip_rate, seed):
+    """Moves a picture by some pixels, its edges mirrored, and mirrors it at times.
+
+    Args:
+        image: float `(height, width, 3)`.
+        shift: int, at most the sides. Pixels along each axis, at most, to either side.
+        flip_rate: float in `[0, 1]`. How often left and right are exchanged.
+        seed: int `(2,)`. Equal seeds give equal pictures.
+
+    Returns:
+        float32 of the same shape.
+    """
+    seeds = _split(seed, 2)
+    edges = [[shift, shift], [shift, shift], [0, 0]]
+    wide = tf.pad(image, edges, "SYMMETRIC")
+    moved = tf.image.stateless_random_crop(wide, tf.shape(image), seeds[0])
+    flipped = tf.random.stateless_uniform([], seeds[1]) < flip_rate
+    moved = tf.where(flipped, moved[:, ::-1], moved)
+    return tf.ensure_shape(moved, image.shape)
+
+
+CROPS = {
+    "tokenizer": tokenizer_crop,
+    "transformer": transformer_crop,
+    "upsampler": upsampler_crop,
+}
 
 
 def augment(dataset, kind, size, seed, first=0):
@@ -81,7 +128,8 @@ def augment(dataset, kind, size, seed, first=0):
 
     Args:
         dataset: `tf.data.Dataset` of dicts with `image`, float `(height, width, 3)`.
-        kind: a key of `CROPS`: "tokenizer" for listing 1, "transformer" for listing 2.
+        kind: a key of `CROPS`: "tokenizer" for listing 1, "transformer" for listing 2,
+            "upsampler" for squares at the picture's own resolution.
         size: int. Side of the results in pixels.
         seed: int.
         first: int. The place of the first example, where the dataset is a part of one.

@@ -239,7 +239,8 @@ class CoCa(ConfigModel):
             ValueError: where sizes are wrong, or there are not as many of the one as
                 of the other.
         """
-        if images.shape[0] != text_ids.shape[0]:
+        counts = {images.shape[0], text_ids.shape[0]} - {None}  # None in a graph
+        if len(counts) > 1:
             raise ValueError(
                 "`images` and `text_ids` must be equally many. "
                 f"Received: {images.shape[0]} and {text_ids.shape[0]}"

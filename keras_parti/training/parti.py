@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_parti import data
+from keras_parti.data.captions import draw_text
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.optimizers import (
@@ -155,17 +156,8 @@ def batches(
             )
 
     def choose(index, example):
-        label = example["name"]
-        texts = tf.concat([example["captions"], example["synonyms"], label[None]], 0)
-        if seed is None:
-            return example["ids"], texts[0]
-        draws = tf.random.stateless_uniform([3], (seed, index))
-        # All but the label, where there is anything else.
-        count = tf.cast(tf.maximum(1, tf.size(texts) - 1), tf.float32)
-        other = texts[tf.cast(draws[1] * count, tf.int32)]
-        text = tf.where(draws[0] < canonical_rate, texts[0], other)
-        labelled = (draws[2] < label_rate) & (label != "")
-        return example["ids"], tf.where(labelled, label, text)
+        draw = None if seed is None else (seed, index)
+        return example["ids"], draw_text(example, draw, canonical_rate, label_rate)
 
     def encode(ids, texts):
         text_ids = vocabulary.encode_tensor(texts)["ids"]
