@@ -58,7 +58,7 @@ def fit(
             optimiser, or a loss or a weight stops being finite.
     """
     workdir = Path(workdir)
-    _check_config(model, workdir)
+    check_config(type(model).__name__, model.config, workdir)
     checkpoints = Checkpoints(workdir)
     done = checkpoints.restore(model)
     if done >= epochs:
@@ -178,10 +178,19 @@ def _players(model):
     return [(model.optimizer, model.trainable_variables)]
 
 
-def _check_config(model, workdir):
-    """Writes the model's config, or compares it with the one a run began with."""
+def check_config(name, config, workdir):
+    """Writes a model's config, or compares it with the one that a run began with.
+
+    Args:
+        name: str. The model's class.
+        config: a dataclass.
+        workdir: path of the run.
+
+    Raises:
+        ValueError: the run is of another config; the first field that differs is named.
+    """
     path = workdir / "config.json"
-    config = {"model": type(model).__name__, **dataclasses.asdict(model.config)}
+    config = {"model": name, **dataclasses.asdict(config)}
     text = json.dumps(config, indent=2) + "\n"
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
