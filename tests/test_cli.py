@@ -43,6 +43,7 @@ COMMANDS = [
     "export",
     "serve",
     "evaluate",
+    "evaluate fid",
     "evaluate parti-prompts",
     "evaluate reconstruction",
     "evaluate retrieval",
@@ -97,7 +98,12 @@ def laid_out(tmp_path, monkeypatch):
         Path("runs", name).mkdir(parents=True)
     for folder in ("saved_models/emoji", "saved_models/mine"):
         Path(folder).mkdir(parents=True)
-    for name in ("runs/vocab/vocabulary.model", "models.config", "PartiPrompts.tsv"):
+    for name in (
+        "runs/vocab/vocabulary.model",
+        "models.config",
+        "PartiPrompts.tsv",
+        "pt_inception-2015-12-05-6726825d.pth",
+    ):
         Path(name).touch()
 
 

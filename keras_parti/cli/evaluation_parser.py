@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from keras_parti.cli.coca_parser import add_matching_evaluation
 from keras_parti.cli.options import (
     DATA,
     add_command,
@@ -16,6 +17,7 @@ from keras_parti.cli.options import (
     required,
     shard,
 )
+from keras_parti.cli.upsampler_parser import add_upscaling_evaluation
 
 
 def add_evaluate(commands):
@@ -28,6 +30,7 @@ def add_evaluate(commands):
     )
     kinds = evaluate.add_subparsers(required=True, metavar="KIND")
     _add_parti_prompts(kinds)
+    _add_fid(kinds)
 
     command = add_command(
         kinds,
@@ -80,6 +83,9 @@ def add_evaluate(commands):
     )
     option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
 
+    add_upscaling_evaluation(kinds)
+    add_matching_evaluation(kinds)
+
 
 def _add_parti_prompts(kinds):
     command = add_command(
@@ -113,3 +119,66 @@ def _add_parti_prompts(kinds):
     option(command, "--shard", "I/N", "draw prompts I, I+N, ... only", shard, "0/1")
     option(command, "--against", "DIR", "another run, to set beside it", folder)
     option(command, "--note", "TEXT", "what the page says of the run")
+
+
+def _add_fid(kinds):
+    command = add_command(
+        kinds,
+        "fid",
+        "fid:fid",
+        "FID, KID, precision, recall and Inception score",
+        "Compares pictures with real ones by the features of a network. A SOURCE is a "
+        "picture set or folder, with its split behind a colon, or an .npz file of "
+        "statistics, which this command writes for both sides; several are joined. "
+        "With --model or --server the pictures are drawn first, one for each caption "
+        "of the real ones, and the command goes on where it was interrupted.",
+        "keras-parti evaluate fid --model saved_models/emoji "
+        "--against emoji_captions/small:validation \\\n  --features image "
+        "--image-size 64 --out results/fid\n"
+        "keras-parti evaluate fid --images drawn --against coco:validation "
+        "--crop near-centre \\\n  --count 30000 --features inception "
+        "--weights pt_inception-2015-12-05-6726825d.pth --out results/fid\n"
+        "keras-parti evaluate fid --images a/drawn.npz b/drawn.npz "
+        "--against a/real.npz --out results/all",
+    )
+    where = add_where(command)
+    where.add_argument(
+        "--images", metavar="SOURCE", nargs="+", help="pictures that are there already"
+    )
+    command.add_argument(
+        "--against", metavar="SOURCE", nargs="+", required=True, help="real pictures"
+    )
+    required(command, "--out", "DIR", "where to write", Path)
+    command.add_argument(
+        "--features",
+        choices=["inception", "keras-inception", "image", "pixels"],
+        default="image",
+        help="of which network: inception is the FID's, from --weights; "
+        "keras-inception is fetched; image needs the extra `evaluation`; pixels "
+        "nothing (default image)",
+    )
+    option(
+        command,
+        "--weights",
+        "FILE",
+        "pt_inception-2015-12-05-6726825d.pth, the FID's network",
+        file,
+    )
+    command.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="compute the features of inception in bfloat16: faster where the "
+        "processor has it, and statistics of their own",
+    )
+    option(command, "--image-size", "N", "side of the pictures", integer(8, 4096), 256)
+    command.add_argument(
+        "--crop",
+        choices=["centre", "near-centre"],
+        default="centre",
+        help="square of real pictures: in the middle, or random and near it, as the "
+        "paper's protocol says (default centre)",
+    )
+    option(command, "--count", "N", "pictures; by default all", integer(2))
+    option(command, "--num-samples", "N", "pictures drawn for a caption", integer(1), 1)
+    add_sampling(command)
+    option(command, "--seed", "N", "seed of choice and pictures", integer(0), 0)

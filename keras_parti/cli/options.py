@@ -119,7 +119,11 @@ def add_sampling(command):
 
 
 def add_where(command):
-    """Adds `--model DIR` or `--server HOST:PORT`, one of them, and `--name NAME`."""
+    """Adds `--model DIR` or `--server HOST:PORT`, one of them, and `--name NAME`.
+
+    Returns:
+        The group of which one must be given, for more of its kind.
+    """
     where = command.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--model",
@@ -134,6 +138,7 @@ def add_where(command):
         help="where `keras-parti serve` or tensorflow_model_server listens",
     )
     option(command, "--name", "NAME", "the model's name on the server", str, "emoji")
+    return where
 
 
 def integer(low=-(2**63), high=2**63 - 1):
