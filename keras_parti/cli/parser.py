@@ -19,6 +19,7 @@ from keras_parti.cli.options import (
     picture_file,
     required,
 )
+from keras_parti.cli.plan_parser import add_plan
 from keras_parti.cli.training_parser import add_train
 
 DESCRIPTION = """\
@@ -66,6 +67,7 @@ def build_parser():
     _add_export(commands)
     _add_serve(commands)
     add_evaluate(commands)
+    add_plan(commands)
     command = add_command(
         commands, "presets", "sizes:presets", "list the named model sizes"
     )
