@@ -202,7 +202,10 @@ def test_the_perceptual_network_is_no_part_of_the_model():
     [
         ({"loss_weights": {"perceptual": 0.1}}, r"no network.*keras-parti\[perceptual"),
         ({"loss_weights": {"adversarial": 1.0}}, "needs a `discriminator`"),
-        ({"loss_weights": {"l1": 1.0}}, "l2, laplace, perceptual, adversarial. Rec"),
+        (
+            {"loss_weights": {"l3": 1.0}},
+            "l2, l1, laplace, perceptual, adversarial. Rec",
+        ),
         ({"loss_weights": {"l2": -1.0}}, "not be negative. Received: l2=-1.0"),
         ({"r1_interval": 0}, "`r1_interval` must be positive"),
         ({"accumulation": 0}, "`accumulation` must be positive"),

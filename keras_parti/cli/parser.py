@@ -21,6 +21,7 @@ from keras_parti.cli.options import (
 )
 from keras_parti.cli.plan_parser import add_plan
 from keras_parti.cli.training_parser import add_train
+from keras_parti.cli.upsampler_parser import add_upscale
 
 DESCRIPTION = """\
 Pictures from prompts, by autoregressive text-to-image: a ViT-VQGAN turns pictures into
@@ -67,6 +68,7 @@ def build_parser():
     _add_export(commands)
     _add_serve(commands)
     add_evaluate(commands)
+    add_upscale(commands)
     add_plan(commands)
     command = add_command(
         commands, "presets", "sizes:presets", "list the named model sizes"
@@ -183,6 +185,10 @@ def _add_export(commands):
     option(what, "--vim", "DIR", "workdir or model folder of a VIM", folder)
     words = "with --parti: vocabulary.model, from `keras-parti train vocab`"
     option(command, "--vocab", "FILE", words, file)
+    words = "with --parti: workdir or model folder of a CoCa, which then ranks pictures"
+    option(command, "--coca", "DIR", words, folder)
+    words = "with --parti: workdir or model folder of a WDSR, which enlarges pictures"
+    option(command, "--upsampler", "DIR", words, folder)
     required(command, "--out", "DIR", "the model's folder: its name is served", Path)
     option(
         command,

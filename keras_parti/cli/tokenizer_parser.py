@@ -131,6 +131,12 @@ def _add_losses(command):
         number(),
         -2.0,
     )
+    add_networks(terms)
+    add_updates(command)
+
+
+def add_networks(terms):
+    """Adds the terms of the loss that have a network of their own."""
     option(
         terms,
         "--perceptual",
@@ -186,6 +192,10 @@ def _add_losses(command):
         integer(1),
         16,
     )
+
+
+def add_updates(command):
+    """Adds how the weights of both players are moved."""
     option(
         command,
         "--average",

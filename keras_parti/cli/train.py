@@ -11,6 +11,7 @@ from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import (
     VIM,
+    WDSR,
     ClassToImage,
     Parti,
     TextEncoder,
@@ -25,6 +26,7 @@ from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import Losses, train_tokenizer
+from keras_parti.training.upsampler import train_upsampler
 from keras_parti.training.vim import load_classes, read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
@@ -83,6 +85,33 @@ def detokenizer(args):
         f"The detokenizer is in {args.workdir}, for all ids of {args.tokenizer}. Next: "
         f"keras-parti export --tokenizer {args.workdir} --parti DIR --vocab FILE "
         "--out saved_models/mine"
+    )
+
+
+def upsampler(args):
+    """Trains a WDSR, or goes on with it."""
+    tokenizer = None
+    if args.tokenizer:
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    if args.l1_weight is None:
+        args.l1_weight = 0.0 if tokenizer else 1.0
+    if args.l2_weight is None:
+        args.l2_weight = 1.0 if tokenizer else 0.0
+    _begin(args)
+    model = WDSR.from_preset(args.preset, dtype=args.dtype)
+    side = tokenizer.config.image_size if tokenizer else 48
+    train_upsampler(
+        model,
+        args.data,
+        args.workdir,
+        tokenizer,
+        args.image_size or side * model.scale,
+        **_run_options(args),
+        **_loss_options(args, model),
+    )
+    print(
+        f"The upsampler is in {args.workdir}. Next: keras-parti upscale FILE "
+        f"--upsampler {args.workdir} --out large"
     )
 
 
@@ -201,7 +230,9 @@ def _export_parti(args, tokenizer, card):
         raise ValueError("--parti needs --vocab FILE. Received: none")
     parti = Parti.load_dir(model_dir(args.parti))
     vocabulary = Vocabulary.from_file(args.vocab, parti.config.text_length)
-    chain = TextToImage(tokenizer, parti, vocabulary)
+    reranker = CoCa.load_dir(model_dir(args.coca)).reranker() if args.coca else None
+    upsampler = WDSR.load_dir(model_dir(args.upsampler)) if args.upsampler else None
+    chain = TextToImage(tokenizer, parti, vocabulary, reranker, upsampler)
     print("Tracing the signatures: half a minute or more ...")
     return write_version(
         chain,
@@ -215,6 +246,8 @@ def _export_parti(args, tokenizer, card):
 
 
 def _export_vim(args, tokenizer, card):
+    if args.coca or args.upsampler:
+        raise ValueError("--coca and --upsampler go with --parti. Received: --vim")
     from keras_parti.serving.export_classes import export_classes
 
     chain = ClassToImage(tokenizer, VIM.load_dir(model_dir(args.vim)))

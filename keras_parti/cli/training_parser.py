@@ -19,6 +19,7 @@ from keras_parti.cli.tokenizer_parser import (
     add_detokenizer_training,
     add_tokenizer_training,
 )
+from keras_parti.cli.upsampler_parser import add_upsampler_training
 
 
 def add_train(commands):
@@ -47,6 +48,7 @@ def add_train(commands):
 
     add_tokenizer_training(parts)
     add_detokenizer_training(parts)
+    add_upsampler_training(parts)
 
     command = add_command(
         parts,

@@ -42,8 +42,9 @@ def load(
         repeat: whether to start over for ever.
         image_size: side in pixels to resize pictures to, of those that are not square
             the square in their middle; None keeps theirs.
-        augment: None, or a kind of random crop in place of that, "tokenizer" or
-            "transformer" (`keras_parti.data.augmentation`), seeded by `shuffle_seed`.
+        augment: None, or a kind of random crop in place of that, "tokenizer",
+            "transformer" or "upsampler" (`keras_parti.data.augmentation`), seeded by
+            `shuffle_seed`.
 
     Returns:
         A dataset of dicts: `image` float32 `(height, width, 3)` in [0, 1], and those of

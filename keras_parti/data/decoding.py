@@ -31,7 +31,7 @@ class PictureError(ValueError):
     """A file that holds no picture that can be read; the message says why."""
 
 
-def decode_picture(source, shortest=None):
+def decode_picture(source, shortest=None, max_pixels=MAX_PIXELS):
     """Decodes a picture file to RGB.
 
     Turned as its EXIF orientation says; what is transparent is laid over white;
@@ -42,13 +42,15 @@ def decode_picture(source, shortest=None):
         source: bytes of the file, or its path.
         shortest: int or None. A larger picture may be reduced by a whole factor, each
             pixel a mean over its area, that leaves the shorter side at this or above.
+        max_pixels: int. Larger pictures are refused; up to twice `MAX_PIXELS`, which is
+            where Pillow refuses them.
 
     Returns:
         uint8 NumPy `(height, width, 3)`.
 
     Raises:
         PictureError: no picture, none of these formats, a truncated or damaged file, or
-            more than `MAX_PIXELS` pixels.
+            more than `max_pixels` pixels.
     """
     try:
         if not isinstance(source, bytes):
@@ -56,9 +58,11 @@ def decode_picture(source, shortest=None):
         if not source:
             raise PictureError("the file is empty")
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(source), formats=FORMATS)
         with picture:
+            if picture.width * picture.height > max_pixels:
+                raise PictureError(f"above the limit of {max_pixels:,} pixels")
             if shortest:
                 # JPEG files decode at a half, a quarter or an eighth for less.
                 picture.draft("RGB", (shortest, shortest))
@@ -67,8 +71,8 @@ def decode_picture(source, shortest=None):
             return np.asarray(_to_rgb(picture, profile, shortest))
     except PictureError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(f"above the limit of {MAX_PIXELS:,} pixels") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"above the limit of {max_pixels:,} pixels") from error
     except Exception as error:
         # Pillow's plugins meet damaged files with OSError, SyntaxError, EOFError,
         # struct.error, zlib.error and whatever indexing raises.

@@ -48,7 +48,7 @@ class Losses:
     out. See `AdversarialTraining` for what the paper does not say.
     """
 
-    weights: dict | None = None  # of l2, laplace, perceptual, adversarial
+    weights: dict | None = None  # of l2, l1, laplace, perceptual, adversarial
     log_scale_floor: float | None = -2.0  # see `keras_parti.losses.LogitLaplace`
     perceptual: str | None = None  # "package", "keras" or a file of weights
     discriminator: str | None = None  # a preset, fitted to the pictures' size
@@ -64,7 +64,7 @@ def players(generator, terms, accumulation=1):
     """Returns the training of a generator and of the networks its losses need.
 
     Args:
-        generator: `ViTVQGAN`.
+        generator: `ViTVQGAN`, or another whose `config` has an `image_size`.
         terms: `Losses`.
         accumulation: int. Parts that a batch is taken in.
     """
@@ -167,7 +167,7 @@ def train_tokenizer(
     workdir = Path(workdir)
     schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
-    schedule |= {"augment": augment}
+    schedule |= {"augment": "tokenizer" if augment else None}
     if merge_similarity is not None:
         check_similarity(merge_similarity)
     # Before the long patchwise part: weights may be missing, and that is said at once.
@@ -239,14 +239,14 @@ def fit(
     steps_per_epoch,
     seed,
     average=None,
-    augment=False,
+    augment=None,
     callbacks=(),
     verbose="auto",
 ):
     """Trains the players to reproduce the train split; resumes what `workdir` has.
 
     Args:
-        training: `AdversarialTraining` of a `ViTVQGAN`.
+        training: `AdversarialTraining` of a generator as `players` takes it.
         name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
         workdir: str or path of the run.
         steps: int. Updates of the whole run, rounded up to whole epochs.
@@ -257,7 +257,7 @@ def fit(
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
         average: float or None. See `adamw`.
-        augment: bool. See `train_tokenizer`.
+        augment: None, or a kind of random crop, as `keras_parti.data.load` takes it.
         callbacks: Keras callbacks.
         verbose: as in `keras.Model.fit`.
 
@@ -275,9 +275,7 @@ def fit(
     epochs = -(-steps // steps_per_epoch)
     schedule = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
     training.compile(adamw(schedule, average), adamw(schedule))
-    order = {"shuffle_seed": seed, "repeat": True}
-    if augment:
-        order["augment"] = "tokenizer"
+    order = {"shuffle_seed": seed, "repeat": True, "augment": augment}
     dataset = (
         pictures(training.generator, name_or_dir, "train", **order)
         .batch(batch_size * training.accumulation, drop_remainder=True)

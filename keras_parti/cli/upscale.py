@@ -1,0 +1,67 @@
+"""`keras-parti upscale` and `evaluate upscaling`: a trained upsampler at work."""
+
+from PIL import Image
+from tqdm import tqdm
+
+from keras_parti import sampling
+from keras_parti.data.decoding import decode_picture
+from keras_parti.evaluation.pictures import load_images
+from keras_parti.evaluation.upscaling import evaluate_upscaling
+from keras_parti.models import WDSR, ViTVQGAN, upscale_tiled
+from keras_parti.training.upsampler import Upsampling
+from keras_parti.training.workdir import model_dir
+
+# A photograph of 100 megapixels takes 0.3 GB, and four times that when enlarged. Twice
+# its own limit is where Pillow refuses whatever one says.
+MAX_PIXELS = 178_000_000
+
+
+def upscale(args):
+    """Enlarges picture files."""
+    model, run = _load(args.upsampler)
+    targets = [args.out / f"{path.stem}.png" for path in args.pictures]
+    for path, target in zip(args.pictures, targets, strict=True):
+        if targets.count(target) > 1:
+            raise ValueError(f"Two pictures would become {target}, one is {path}.")
+        if target.exists() and target.samefile(path):
+            raise ValueError(f"{target} would take the place of the picture itself.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for path, target in zip(args.pictures, targets, strict=True):
+        try:
+            image = decode_picture(path, max_pixels=MAX_PIXELS)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        large = upscale_tiled(
+            model,
+            image,
+            args.tile,
+            run,
+            progress=lambda tiles, name=path.name: tqdm(
+                tiles, name, unit="tile", disable=None
+            ),
+        )
+        Image.fromarray(large).save(target)
+        height, width = large.shape[:2]
+        print(f"Wrote {target}, {width} × {height} pixels.")
+
+
+def evaluate(args):
+    """Measures an upsampler."""
+    model, run = _load(args.upsampler)
+    tokenizer, size = None, args.image_size or 256
+    if args.tokenizer:
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+        size = args.image_size or model.scale * tokenizer.config.image_size
+    size -= size % model.scale
+    degrade = Upsampling(model, size, tokenizer).degrade
+    pictures = load_images(args.data, args.split, size)
+    evaluate_upscaling(run, degrade, pictures, model.scale, args.out)
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"Wrote {args.out}")
+
+
+def _load(path):
+    """Returns an upsampler with plain kernels, and its `upscale` as a graph."""
+    model = WDSR.load_dir(model_dir(path)).fold()
+    graph = sampling.compiled(lambda images: {"y": model.upscale(images)}, model)
+    return model, lambda images: graph(images)["y"]

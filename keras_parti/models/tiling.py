@@ -1,0 +1,99 @@
+"""Enlarges pictures of any size, a tile at a time, with no seam to be seen."""
+
+import keras
+import numpy as np
+
+TILE = 256  # pixels of the input, along each side of what a step enlarges
+
+
+def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter):
+    """Enlarges one picture of any size in bounded memory.
+
+    Each tile is enlarged with as much around it as its pixels can see, `config.radius`,
+    so that all its pixels are those of the whole picture enlarged at once. Beside
+    picture and result there is one tile in memory, with some hundreds of features a
+    pixel.
+
+    Args:
+        model: `WDSR`.
+        image: `(height, width, 3)` NumPy, RGB: uint8, or float in `[0, 1]`; one pixel
+            or more along each side.
+        tile: int. Side in pixels of what is enlarged at a time, without what is around.
+        upscale: function that is called in place of `model.upscale`, such as a compiled
+            one; None for that.
+        out: NumPy array that the result is written to, such as a `np.memmap`; None for
+            a new one.
+        progress: function of the list of tiles that iterates over it, such as `tqdm`.
+
+    Returns:
+        NumPy `(scale · height, scale · width, 3)` of the type of `image`, uint8 or
+        float32; `out` if it was given.
+
+    Raises:
+        ValueError: `image` is no RGB picture, `tile` is below 1, or `out` does not fit.
+    """
+    image = _checked(image)
+    if tile < 1:
+        raise ValueError(f"`tile` must be positive. Received: tile={tile}")
+    height, width, _ = image.shape
+    scale, radius = model.scale, model.config.radius
+    shape, dtype = (scale * height, scale * width, 3), image.dtype
+    if out is None:
+        out = np.empty(shape, dtype)
+    elif out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"`out` must be {dtype} {shape}. Received: {out.dtype} {out.shape}"
+        )
+    upscale = upscale or model.upscale
+    places = [
+        (rows, columns)
+        for rows in _tiles(height, tile, radius)
+        for columns in _tiles(width, tile, radius)
+    ]
+    for rows, columns in progress(places):
+        top, bottom, first_row, last_row = rows
+        left, right, first_column, last_column = columns
+        window = image[first_row:last_row, first_column:last_column][None]
+        large = keras.ops.convert_to_numpy(upscale(_floats(window)))[0]
+        inner = large[
+            scale * (top - first_row) : scale * (bottom - first_row),
+            scale * (left - first_column) : scale * (right - first_column),
+        ]
+        if dtype == np.uint8:
+            inner = np.rint(inner * 255.0)
+        out[scale * top : scale * bottom, scale * left : scale * right] = inner
+    return out
+
+
+def _tiles(side, tile, radius):
+    """Yields (start, end, start of the window, its end) of the tiles along an axis.
+
+    Windows are all of one length where the side allows, so that few shapes are compiled
+    for: near an edge they reach farther inwards instead of beyond it.
+    """
+    length = min(side, tile + 2 * radius)
+    for start in range(0, side, tile):
+        first = min(max(0, start - radius), side - length)
+        yield start, min(start + tile, side), first, first + length
+
+
+def _checked(image):
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(
+            "`image` must be (height, width, 3), RGB, of a pixel or more. "
+            f"Received: shape {image.shape}"
+        )
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(
+            f"`image` must be uint8, or float in [0, 1]. Received: dtype {image.dtype}"
+        )
+    return image.astype(np.float32, copy=False)
+
+
+def _floats(window):
+    if window.dtype == np.uint8:
+        return window.astype(np.float32) / np.float32(255.0)
+    return window
