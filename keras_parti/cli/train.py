@@ -13,6 +13,7 @@ from keras_parti.models import (
     VIM,
     WDSR,
     ClassToImage,
+    CoCa,
     Parti,
     TextEncoder,
     TextToImage,
@@ -295,8 +296,12 @@ def _run_options(args):
 def _loss_options(args, model):
     """Returns the terms of a tokenizer's loss and the rest that only it has."""
     weights = {"l2": args.l2_weight}
-    if model.config.output == "logit_laplace":
+    floor = None
+    if getattr(args, "l1_weight", 0):
+        weights["l1"] = args.l1_weight
+    if getattr(model.config, "output", None) == "logit_laplace":
         weights["laplace"] = args.laplace_weight
+        floor = args.log_scale_floor
     if args.perceptual:
         weights["perceptual"] = args.perceptual_weight
     if args.discriminator:
@@ -306,7 +311,7 @@ def _loss_options(args, model):
         "average": args.average,
         "terms": Losses(
             weights,
-            args.log_scale_floor,
+            floor,
             args.perceptual,
             args.discriminator,
             args.adversarial_start,
