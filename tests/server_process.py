@@ -44,6 +44,7 @@ class ServerProcess:
         assert len(ports) == 2, self.log.read_text()
         self.port, self.rest_port = map(int, ports)
         self.address = f"127.0.0.1:{self.port}"
+        self.rest_address = f"127.0.0.1:{self.rest_port}"
 
     def kill(self):
         """Ends it at once, as a lack of memory or power would."""

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from server_process import ServerProcess
-from serving_calls import predict
+from serving_calls import metrics, predict
 from small_chain import PROMPTS, columns
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -106,23 +106,14 @@ def test_a_corrupt_new_version_leaves_the_old_one_at_work(
         asking = pool.submit(ask)
         os.rename(tmp_path / "2", model / "2")
         try:
-            state = wait_for(
-                lambda: reason in healthy.status().get(number, ""), healthy
-            )
+            wait_until(lambda: reason in healthy.status().get(number, ""))
+            state = healthy.status()
             assert state[1] == "AVAILABLE"
             assert not state[number].startswith("AVAILABLE")
         finally:
             stop.set()
             shutil.rmtree(model / "2")
         assert asking.result() > 0
-
-
-def wait_for(condition, client, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, client.status()
-        time.sleep(0.1)
-    return client.status()
 
 
 @contextlib.contextmanager
@@ -155,25 +146,40 @@ def test_a_full_disk_leaves_no_half_version(
 
 
 def test_clients_that_leave_in_mid_sampling_leave_no_work_behind(server, healthy):
-    """Each wants 3,200 pictures in all; whoever asks next does not wait for them."""
+    """A run at work is finished; of those that wait none is begun."""
     request = predict(columns(["a"] * 16), name="toy", signature="generate_best")
     with grpc.insecure_channel(server.address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        begin = time.monotonic()
-        stub.Predict(request, timeout=300)
-        alone = time.monotonic() - begin
+        before = metrics(server)
         calls = [stub.Predict.future(request, timeout=300) for _ in range(40)]
-        time.sleep(alone / 4)
+        wait_until(lambda: metrics(server)["keras_parti_requests_waiting"] > 9)
         for call in calls:
             call.cancel()
+    wait_until(lambda: idle(metrics(server)))
     for _ in range(20):
         with server.connect(server.rest_port) as leaving:
             body = b'{"signature_name": "generate_best", "inputs": {"prompt": ["a"]}}'
             leaving.sendall(post(len(body)) + body)
-    begin = time.monotonic()
     healthy.generate(["a"])
-    # A run at work is finished; of those that wait none is begun.
-    assert time.monotonic() - begin < 10 * alone + 5
+    wait_until(lambda: idle(metrics(server)))
+    after = metrics(server)
+    # Sixteen rows fill a run, so all of the first kind would have been forty.
+    assert 0 < after["keras_parti_runs"] - before["keras_parti_runs"] < 20
+    count = ':tensorflow:serving:request_count{model_name="toy",status="CANCELLED"}'
+    assert after[count] > 9
+
+
+def idle(counted):
+    """Whether nothing waits and nothing is at work."""
+    names = ("keras_parti_requests_waiting", "keras_parti_requests_at_work")
+    return not any(counted[name] for name in names)
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def post(length, path="/v1/models/toy:predict"):
