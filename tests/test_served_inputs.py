@@ -10,7 +10,7 @@ from PIL import Image
 from small_chain import columns, strings
 
 from keras_parti.serving.pictures import write_picture
-from keras_parti.serving.served_chain import JPEG, PNG, read_picture
+from keras_parti.serving.graph_inputs import JPEG, PNG, read_picture
 
 TWO = columns(["a", "b"])
 BAD = {

@@ -190,7 +190,7 @@ def ask(client, prompts, num_samples, keep, **options):
 
 def report(prompts, drawn):
     """Prints the scores of the pictures, and which prompts were cut."""
-    print("Scores (mean log-likelihood of an image token in nats; higher is better):")
+    print("Scores, by which pictures are ranked; higher is better:")
     for row, prompt in enumerate(prompts):
         scores = " ".join(f"{score:6.2f}" for score in drawn["score"][row])
         print(f"  {scores}  {short(prompt)}")

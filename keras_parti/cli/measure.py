@@ -4,10 +4,12 @@ import numpy as np
 
 from keras_parti import sampling
 from keras_parti.cli.draw import serving
+from keras_parti.evaluation.matching import evaluate_matching
 from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
 from keras_parti.evaluation.retrieval import evaluate_retrieval
-from keras_parti.models import ViTVQGAN
+from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
+from keras_parti.text import Vocabulary
 from keras_parti.training.workdir import model_dir
 
 BEST_OF = (1, 4, 16)
@@ -56,6 +58,36 @@ def retrieval(args):
             model_name=f"{args.model.resolve()}, version {server.version}",
             seed=args.seed,
         )
+    _tell(args.out)
+
+
+def matching(args):
+    """Measures a CoCa."""
+    if (args.parti is None) != (args.tokenizer is None):
+        raise ValueError(
+            "--parti and --tokenizer go together. Received: "
+            f"--parti {args.parti}, --tokenizer {args.tokenizer}"
+        )
+    coca = CoCa.load_dir(model_dir(args.coca))
+    vocabulary = Vocabulary.from_file(args.vocab, coca.config.text_length)
+    generate = None
+    if args.parti:
+        parti = Parti.load_dir(model_dir(args.parti))
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+        reading = Vocabulary.from_file(args.vocab, parti.config.text_length)
+        generate = TextToImage(tokenizer, parti, reading).generate
+    evaluate_matching(
+        coca,
+        vocabulary,
+        load_splits(args.data),
+        args.out,
+        generate=generate,
+        num_samples=args.num_samples,
+        guidance_scale=args.guidance_scale,
+        num_queries=args.count,
+        model_name=parti.fingerprint() if args.parti else "",
+        seed=args.seed,
+    )
     _tell(args.out)
 
 

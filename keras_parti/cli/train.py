@@ -21,6 +21,7 @@ from keras_parti.models import (
 )
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
+from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.parti import train_parti
@@ -171,6 +172,36 @@ def parti(args):
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
         f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
+    )
+
+
+def coca(args):
+    """Trains a CoCa, or goes on with it."""
+    config = CoCa.preset_config(args.preset)
+    vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
+    size = max(config.text_vocab_size, vocabulary.size)
+    config = _fit_config(config, {"text_vocab_size": size}, args.preset)
+    tokenizer = None
+    if args.tokenizer:
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    _begin(args)
+    model = CoCa(config)
+    train_coca(
+        model,
+        dict(args.data),
+        vocabulary,
+        args.workdir,
+        **_run_options(args),
+        tokenizer=tokenizer,
+        reconstructed=args.reconstructed,
+        shift=args.shift,
+        flip_rate=args.flip_rate,
+        average=args.average,
+    )
+    print(
+        f"The CoCa is in {args.workdir}. Next: keras-parti export --coca "
+        f"{args.workdir} --parti DIR --tokenizer DIR --vocab {args.vocab} "
+        "--out saved_models/mine"
     )
 
 

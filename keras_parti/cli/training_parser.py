@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from keras_parti import presets
+from keras_parti.cli.coca_parser import add_coca_training
 from keras_parti.cli.options import (
     DATA,
     add_command,
@@ -26,7 +27,7 @@ def add_train(commands):
     """Adds `train` and its parts."""
     train = commands.add_parser(
         "train",
-        help="train a tokenizer, a Parti, a VIM, or what they need",
+        help="train a tokenizer, a Parti, a VIM, a CoCa, or what they need",
         description="Trains one part of a model. A run lives in its workdir: "
         "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
         "same command goes on where a run was interrupted.",
@@ -185,6 +186,8 @@ def add_train(commands):
         0.0,
     )
     add_run(command, steps=3000, batch_size=32, learning_rate=1e-3, warmup_steps=200)
+
+    add_coca_training(parts)
 
 
 def _add_captioned(command):

@@ -1,34 +1,42 @@
-"""The chain: prompts to pictures, through text ids, image ids and the decoder."""
+"""The chain: prompts to pictures, chosen and enlarged."""
 
 import functools
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.models.choosing import reading, score_samples
+from keras_parti.models.coca import CoCa
 from keras_parti.models.parti import Parti
 from keras_parti.models.vit_vqgan import ViTVQGAN
+from keras_parti.models.wdsr import WDSR
 
 VOCABULARY_FILE = "vocabulary.model"
+OPTIONAL = {"reranker": CoCa, "upsampler": WDSR}
 
 
 class TextToImage:
-    """Makes pictures of prompts: vocabulary → Parti → ViT-VQGAN decoder.
+    """Makes pictures of prompts: vocabulary → Parti → ViT-VQGAN decoder → CoCa → WDSR.
 
     Args:
         tokenizer: `ViTVQGAN`, whose decoder turns ids into pictures.
         parti: `Parti`, trained on the ids of that tokenizer.
         vocabulary: `keras_parti.text.Vocabulary` of the parti's text length.
+        reranker: `CoCa` that chooses among the pictures of a prompt, trained with that
+            vocabulary; a `reranker()` is enough. None: Parti's own likelihood chooses.
+        upsampler: `WDSR` that enlarges pictures, or None. Its kernels are made plain.
 
     Raises:
-        ValueError: where the three do not fit together.
+        ValueError: where the parts do not fit together.
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), figure 3
     """
 
-    def __init__(self, tokenizer, parti, vocabulary):
+    def __init__(self, tokenizer, parti, vocabulary, reranker=None, upsampler=None):
         pairs = [
             ("num_codes", tokenizer.config.num_codes, parti.config.num_codes),
             ("num_tokens", tokenizer.config.num_tokens, parti.config.num_tokens),
@@ -49,6 +57,8 @@ class TextToImage:
         self.tokenizer = tokenizer
         self.parti = parti
         self.vocabulary = vocabulary
+        self.reranker = reranker
+        self.upsampler = upsampler
         # Without guidance half of the work is left out: a graph of its own.
         self._generate_ids, self._begin = (
             {
@@ -69,6 +79,17 @@ class TextToImage:
         self._decode = sampling.compiled(
             lambda ids: to_uint8(tokenizer.decode(ids)), tokenizer
         )
+        if reranker is not None:
+            self.reader = reading(reranker, vocabulary)
+            self._score = sampling.compiled(
+                lambda images, ids: score_samples(reranker, to_floats(images), ids),
+                reranker,
+            )
+        if upsampler is not None:
+            self.folded_upsampler = plain = upsampler.fold()
+            self._upscale = sampling.compiled(
+                lambda images: to_uint8(plain.upscale(to_floats(images))), plain
+            )
 
     def generate(
         self,
@@ -80,8 +101,9 @@ class TextToImage:
         top_k=sampling.DEFAULTS["top_k"],
         top_p=sampling.DEFAULTS["top_p"],
         seed=0,
+        size=None,
     ):
-        """Makes pictures; the best of several, by Parti's own likelihood.
+        """Makes pictures; the best of several, by the reranker or Parti's likelihood.
 
         Args:
             prompts: list of str. The empty prompt gives any picture.
@@ -95,11 +117,13 @@ class TextToImage:
             top_p: float in `[0, 1]`; ids are drawn among the fewest whose
                 probabilities add up to p.
             seed: int of 64 bits. Equal seeds give equal pictures.
+            size: int, one of `sizes`, or None for the tokenizer's. Pixels a side.
 
         Returns:
-            A dict of `images`, uint8 `(prompts, keep, height, width, 3)`; `score`,
-            float32 `(prompts, keep)`, the mean log-likelihood of a token in nats;
-            `ids`, int32 `(prompts, keep, num_tokens)`; `num_tokens`, int32
+            A dict of `images`, uint8 `(prompts, keep, size, size, 3)`; `score`, float32
+            `(prompts, keep)`, by which they were chosen: the reranker's cosine of
+            picture and prompt, or without one the mean log-likelihood of a token in
+            nats; `ids`, int32 `(prompts, keep, num_tokens)`; `num_tokens`, int32
             `(prompts,)`, ids of the whole prompt; `truncated`, bool `(prompts,)`.
 
         Raises:
@@ -113,7 +137,9 @@ class TextToImage:
             "top_k": top_k,
             "top_p": top_p,
         }
-        return self._sample(prompts, num_samples, keep, seed, options)
+        self._check_size(size)
+        drawn = self._sample(prompts, num_samples, keep, seed, options)
+        return {**drawn, "images": self.upscale(drawn["images"], size)}
 
     def complete(
         self, prompts, ids, rows, num_samples=1, keep=1, seed=0, **sampling_options
@@ -132,7 +158,7 @@ class TextToImage:
             **sampling_options: `guidance_scale` to `top_p`, as `generate` takes them.
 
         Returns:
-            What `generate` returns; `score` is that of the sampled ids.
+            What `generate` returns; a likelihood is that of the sampled ids.
 
         Raises:
             ValueError: as `generate`, and where ids or rows are out of range.
@@ -163,7 +189,8 @@ class TextToImage:
         Yields:
             A dict of `images`, uint8 `(prompts, height, width, 3)`, white where no id
             is sampled yet; `ids`, int32 `(prompts, sampled)`; `score`, float32
-            `(prompts,)`, of these ids. The last are those of `generate`.
+            `(prompts,)`, the likelihood of these ids. The last are the pictures of
+            `generate`.
 
         Raises:
             ValueError: as `generate`, and where `every` is below 1.
@@ -200,12 +227,7 @@ class TextToImage:
         Raises:
             ValueError: where they are of another size or type.
         """
-        images, side = np.asarray(images), self.tokenizer.config.image_size
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
-            raise ValueError(
-                f"`images` must be uint8 (batch, {side}, {side}, 3). "
-                f"Received: {images.dtype} of shape {images.shape}"
-            )
+        images = _check_images(images, self.tokenizer.config.image_size)
         return self._encode(images.astype("float32") / 255.0)
 
     def decode(self, ids):
@@ -223,6 +245,66 @@ class TextToImage:
         ids = self._check_ids(ids)
         images = self._decode(ids.reshape(-1, ids.shape[-1]))
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
+
+    def score(self, images, prompts):
+        """Says how well pictures fit texts, where there is a reranker.
+
+        Args:
+            images: uint8 `(batch, height, width, 3)`.
+            prompts: list of str, one for each picture.
+
+        Returns:
+            float32 `(batch,)` in `[-1, 1]`.
+
+        Raises:
+            ValueError: where there is no reranker, or not as many of the one as of the
+                other.
+            TypeError: where `prompts` is no list of strings.
+        """
+        if self.reranker is None:
+            raise ValueError("`score` needs a `reranker`, a CoCa. Received: none")
+        images = _check_images(images)
+        if len(images) != len(prompts) or not len(images):
+            raise ValueError(
+                "`images` and `prompts` must be equally many, one at least. "
+                f"Received: {len(images)} and {len(prompts)}"
+            )
+        return self._score(images, self.reader.encode(prompts))
+
+    def upscale(self, images, size=None):
+        """Enlarges pictures.
+
+        Args:
+            images: uint8 `(..., height, width, 3)`, of the tokenizer's size.
+            size: int, one of `sizes`, or None to leave them as they are.
+
+        Returns:
+            uint8 `(..., size, size, 3)`.
+
+        Raises:
+            ValueError: where the size is another, or images are of another size.
+        """
+        self._check_size(size)
+        images, native = np.asarray(images), self.tokenizer.config.image_size
+        leading = images.shape[:-3]
+        images = _check_images(images.reshape(-1, *images.shape[-3:]), native)
+        while size is not None and images.shape[1] < size:
+            images = self._upscale(images)
+        return images.reshape(*leading, *images.shape[1:])
+
+    @property
+    def sizes(self):
+        """The sides, in pixels, that pictures can be made of: up to four times."""
+        native = self.tokenizer.config.image_size
+        scale = 1 if self.upsampler is None else self.upsampler.scale
+        return tuple(native * n for n in sorted({1, scale, scale**2}) if n <= 4)
+
+    def _check_size(self, size):
+        if size is not None and size not in self.sizes:
+            raise ValueError(
+                f"`size` must be one of {self.sizes}, with this upsampler. "
+                f"Received: size={size!r}"
+            )
 
     @property
     def _grid(self):
@@ -250,7 +332,11 @@ class TextToImage:
         outputs = self._generate_ids[guided](*arguments, *given)
         _check_finite(outputs["score"])
         ids = outputs["ids"].reshape(len(prompts), num_samples, -1)
-        score = outputs["score"].reshape(len(prompts), num_samples)
+        score = outputs["score"]
+        if self.reranker is not None:
+            images = self._decode(outputs["ids"])
+            score = self._score(images, self.reader.encode(prompts))
+        score = score.reshape(len(prompts), num_samples)
         best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
         ids = np.take_along_axis(ids, best[..., None], axis=1)
         return {
@@ -291,9 +377,16 @@ class TextToImage:
         """Writes the parts as one folder.
 
         Args:
-            path: str or path; `tokenizer/`, `parti/` and `vocabulary.model` in it.
+            path: str or path; `tokenizer/`, `parti/` and `vocabulary.model` in it, and
+                where there are such parts `reranker/` and `upsampler/`.
         """
         path = Path(path)
+        for name in OPTIONAL:
+            part = getattr(self, name)
+            if part is not None:
+                part.save_dir(path / name)
+            elif (path / name).is_dir():
+                shutil.rmtree(path / name)  # of the chain that was there before
         self.tokenizer.save_dir(path / "tokenizer")
         self.parti.save_dir(path / "parti")
         self.vocabulary.save(path / VOCABULARY_FILE)
@@ -314,7 +407,25 @@ class TextToImage:
         vocabulary = Vocabulary.from_file(
             path / VOCABULARY_FILE, parti.config.text_length
         )
-        return cls(tokenizer, parti, vocabulary)
+        parts = {
+            name: kind.load_dir(path / name)
+            for name, kind in OPTIONAL.items()
+            if (path / name).is_dir()
+        }
+        return cls(tokenizer, parti, vocabulary, **parts)
+
+
+def _check_images(images, side=None):
+    """Returns images as an array, or raises `ValueError`; `side` None is any."""
+    images = np.asarray(images)
+    sides = images.shape[1:3] if side is None else (side, side)
+    if images.dtype != np.uint8 or images.shape[1:] != (*sides, 3):
+        side = side or "side"
+        raise ValueError(
+            f"`images` must be uint8 (batch, {side}, {side}, 3). "
+            f"Received: {images.dtype} of shape {images.shape}"
+        )
+    return images
 
 
 def _check_finite(score):
@@ -328,3 +439,8 @@ def _check_finite(score):
 def to_uint8(images):
     """Rounds float images in `[0, 1]` to uint8 in `[0, 255]`."""
     return keras.ops.cast(keras.ops.round(images * 255.0), "uint8")
+
+
+def to_floats(images):
+    """Returns uint8 images as float32 in `[0, 1]`."""
+    return keras.ops.cast(images, "float32") / 255.0

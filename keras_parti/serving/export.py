@@ -172,7 +172,18 @@ def publish(aside, folder):
 def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
     tokenizer, parti = chain.tokenizer, chain.parti
     size = tokenizer.config.image_size
-    count = sum(int(np.prod(w.shape)) for w in (*tokenizer.weights, *parti.weights))
+    parts = [tokenizer, parti]
+    others, chosen = "", "by Parti's own likelihood"
+    if chain.reranker is not None:
+        parts.append(chain.reranker)
+        chosen = "by CoCa's cosine of picture and prompt"
+        others += "| `score` | that cosine of a picture and a prompt |\n"
+    if chain.upsampler is not None:
+        parts.append(chain.folded_upsampler)
+        large = size * chain.upsampler.scale
+        others += f"| `upscale` | a picture enlarged to {large}×{large} pixels |\n"
+    count = sum(int(np.prod(w.shape)) for part in parts for w in part.weights)
+    configs = "\n".join(f"- {part.config}" for part in parts)
     return f"""# {name}
 
 {text or "No description was given at export."}
@@ -185,13 +196,12 @@ def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
 | `generate_best` | the {keep} best of {num_samples} pictures for each prompt |
 | `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
 | `decode` | the picture of ids |
-
-A request has 1 to {ROW_SIZES[-1]} rows.
+{others}
+Scores rank pictures {chosen}. A request has 1 to {ROW_SIZES[-1]} rows.
 
 Licence of the weights: {licence or "not stated at export"}.
 {count:,} parameters, stored as {dtype}. Fingerprint {mark}.
 
-- {tokenizer.config}
-- {parti.config}
+{configs}
 - a vocabulary of {chain.vocabulary.size} pieces
 """

@@ -3,14 +3,9 @@
 import tensorflow as tf
 
 from keras_parti.models.class_to_image import DEFAULTS
+from keras_parti.serving.graph_inputs import column, demand, graph_function
 from keras_parti.serving.row_sizes import in_sizes
-from keras_parti.serving.served_chain import (
-    OPTIONS,
-    ServedChain,
-    _column,
-    _demand,
-    _function,
-)
+from keras_parti.serving.served_chain import OPTIONS, ServedChain
 
 LABEL = tf.TensorSpec([None], tf.int32, "label")
 DRAW = [LABEL, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
@@ -29,18 +24,20 @@ class ServedClasses(ServedChain):
         super().__init__(chain, 1, 1, dtype)
 
     @property
+    def _models(self):
+        return [self._chain.tokenizer, self._chain.vim]
+
+    @property
     def _model(self):
         return self._chain.vim
 
     def signatures(self):
         """The functions to serve, by name."""
-        others = super().signatures()
         generate = self._with_label_defaults()
         return {
             "serving_default": generate,
             "generate_class": generate,
-            "encode": others["encode"],
-            "decode": others["decode"],
+            **self._tokenizer_signatures(),
         }
 
     def _with_label_defaults(self):
@@ -58,12 +55,12 @@ class ServedClasses(ServedChain):
             columns = (seed, guidance_scale, temperature, top_k, top_p)
             return self._generate_class(label, dict(zip(OPTIONS, columns, strict=True)))
 
-        return _function(run, DRAW)
+        return graph_function(run, DRAW)
 
     def _generate_class(self, label, options):
         config = self._model.config
-        label = _column(label, "label")
-        known = _demand(
+        label = column(label, "label")
+        known = demand(
             tf.reduce_all((label >= 0) & (label <= config.no_class)),
             f"label must lie in [0, {config.no_class}], of which the last is no class. "
             "Received, among others:",
@@ -73,7 +70,7 @@ class ServedClasses(ServedChain):
         checks, options = [known], self._columns(options, tf.size(label), "label")
         if not config.class_dropout_rate:
             checks.append(
-                _demand(
+                demand(
                     tf.reduce_all(options["guidance_scale"] == 1.0),
                     "guidance_scale must be 1: the model was trained with all classes "
                     "shown. Received, among others:",
@@ -88,7 +85,7 @@ class ServedClasses(ServedChain):
         with self._reading_stored():
             drawn = self._draw(label[:, None], options)
             return {
-                "image_bytes": self._pictures(drawn["ids"]),
+                "image_bytes": tf.io.encode_png(self._decoded(drawn["ids"])),
                 "ids": drawn["ids"],
                 "score": drawn["score"],
             }

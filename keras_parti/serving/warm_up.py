@@ -37,6 +37,10 @@ def warm_up_requests(chain, num_samples):
         "encode": (files, ROW_SIZES),
         "decode": (ids, ROW_SIZES),
     }
+    if chain.reranker is not None:
+        signatures["score"] = (files | {"prompt": draw["prompt"]}, ROW_SIZES)
+    if chain.upsampler is not None:
+        signatures["upscale"] = (files, ROW_SIZES)
     return [
         (name, {key: np.repeat(row, size, axis=0) for key, row in inputs.items()})
         for name, (inputs, sizes) in signatures.items()

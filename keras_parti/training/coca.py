@@ -9,6 +9,7 @@ from keras_parti.data.augmentation import shift_and_flip
 from keras_parti.data.captions import draw_text
 from keras_parti.losses import TextCrossEntropy
 from keras_parti.metrics import recall
+from keras_parti.models.choosing import similarities
 from keras_parti.optimizers import AdamW, warmup_cosine
 from keras_parti.training import workdir as runs
 from keras_parti.training.averages import averaged
@@ -168,7 +169,7 @@ class Recall(keras.callbacks.Callback):
     measured, these count.
 
     Args:
-        images: float `(count, height, width, 3)` in `[0, 1]`.
+        images: uint8 `(count, height, width, 3)`.
         text_ids: int32 `(count, text_length)`.
     """
 
@@ -185,33 +186,6 @@ class Recall(keras.callbacks.Callback):
         logs["val_text_to_image_r1"] = float(recall(scores.T, 1))
 
 
-def similarities(model, images, text_ids, batch_size=64):
-    """Returns the cosines of all pictures with all texts.
-
-    Args:
-        model: `CoCa`.
-        images: float `(pictures, height, width, 3)` in `[0, 1]`.
-        text_ids: int32 `(texts, text_length)`.
-        batch_size: int. Of which at a time.
-
-    Returns:
-        float32 array `(pictures, texts)`.
-    """
-    vectors = [
-        np.concatenate(
-            [
-                keras.ops.convert_to_numpy(embed(values[start : start + batch_size]))
-                for start in range(0, len(values), batch_size)
-            ]
-        )
-        for embed, values in (
-            (model.image_embedding, images),
-            (model.text_embedding, text_ids),
-        )
-    ]
-    return vectors[0] @ vectors[1].T
-
-
 def held_out(name, split, vocabulary, image_size):
     """Returns the pictures of a split, and the ids of their first captions.
 
@@ -222,10 +196,11 @@ def held_out(name, split, vocabulary, image_size):
         image_size: int. Side of the pictures in pixels.
 
     Returns:
-        float32 `(count, image_size, image_size, 3)` and int32 `(count, text_length)`.
+        uint8 `(count, image_size, image_size, 3)` and int32 `(count, text_length)`.
     """
     examples = list(data.load(name, split, image_size=image_size))
-    images = np.stack([example["image"].numpy() for example in examples])
+    floats = np.stack([example["image"].numpy() for example in examples])
+    images = np.rint(255.0 * floats).astype("uint8")
     texts = [example["captions"][0].numpy() for example in examples]
     return images, vocabulary.encode(texts)
 

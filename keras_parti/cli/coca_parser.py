@@ -1,0 +1,112 @@
+"""The arguments of the commands that train and measure a CoCa."""
+
+from pathlib import Path
+
+from keras_parti import presets
+from keras_parti.cli.options import (
+    DATA,
+    add_command,
+    add_preset,
+    add_run,
+    add_vocab,
+    folder,
+    integer,
+    number,
+    option,
+    required,
+)
+
+
+def add_coca_training(parts):
+    """Adds `train coca`."""
+    command = add_command(
+        parts,
+        "coca",
+        "train:coca",
+        "a CoCa, which ranks a Parti's pictures",
+        "Trains a CoCa to tell which caption belongs to which picture, and to write "
+        "captions.",
+        "keras-parti train coca --data emoji_captions/small --vocab "
+        "runs/vocab/vocabulary.model --tokenizer runs/tokenizer --preset coca_emoji "
+        "--workdir runs/coca",
+    )
+    command.add_argument(
+        "--data",
+        metavar="NAME[:WEIGHT]",
+        type=weighted_set,
+        action="append",
+        required=True,
+        help="a picture set with captions; several are mixed by weight, and the first "
+        "one's split validation is what recall is measured on",
+    )
+    add_vocab(command)
+    add_preset(command, presets.COCA)
+    option(
+        command,
+        "--tokenizer",
+        "DIR",
+        "show some pictures as this ViT-VQGAN reconstructs them",
+        folder,
+    )
+    option(
+        command,
+        "--reconstructed",
+        "R",
+        "with --tokenizer: the share of these pictures",
+        number(0, 1),
+        0.5,
+    )
+    option(
+        command, "--shift", "N", "pixels a picture is moved by at most", integer(0), 4
+    )
+    option(
+        command,
+        "--flip-rate",
+        "R",
+        "how often a picture is mirrored",
+        number(0, 1),
+        0.5,
+    )
+    option(
+        command,
+        "--average",
+        "M",
+        "keep a moving average of the weights, with this momentum, such as 0.999",
+        number(0, 1),
+    )
+    add_run(command, steps=3000, batch_size=64, learning_rate=8e-4, warmup_steps=100)
+
+
+def add_matching_evaluation(kinds):
+    """Adds `evaluate matching`."""
+    command = add_command(
+        kinds,
+        "matching",
+        "measure:matching",
+        "whether a CoCa finds captions, and chooses well",
+        "Looks for the caption of each held-out picture among all of its split, and "
+        "the other way round. With --parti and --tokenizer it also draws pictures of "
+        "held-out captions, and compares which of them CoCa and the likelihood choose. "
+        "Goes on where it was interrupted.",
+        "keras-parti evaluate matching --coca runs/coca --vocab "
+        "runs/vocab/vocabulary.model --data emoji_captions/small \\\n"
+        "  --parti runs/parti --tokenizer runs/tokenizer --out results/matching",
+    )
+    required(command, "--coca", "DIR", "workdir or model folder of a CoCa", folder)
+    add_vocab(command)
+    required(command, "--data", "NAME", DATA)
+    required(command, "--out", "DIR", "where to write", Path)
+    option(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
+    option(command, "--tokenizer", "DIR", "that of its ViT-VQGAN", folder)
+    option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
+    option(command, "--guidance-scale", "S", "in [0, 30]", number(0, 30), 1.0)
+    option(command, "--count", "N", "prompts of each set at most", integer(1), 100)
+    option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
+
+
+def weighted_set(text):
+    """Parses NAME or NAME:WEIGHT; returns the name and the weight."""
+    name, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_dir():
+        return text, 1.0
+    return name, number(1e-9)(weight)

@@ -1,0 +1,107 @@
+"""Recall of captions and pictures, and which of several pictures is chosen."""
+
+import numpy as np
+import pytest
+
+from keras_parti.evaluation import Pictures, evaluate_matching
+from keras_parti.evaluation.matching import choices, recalls
+from keras_parti.models import CoCa
+from keras_parti.models.choosing import score_samples, similarities
+
+COUNT, SAMPLES = 7, 3
+
+
+def pictures(count, seed, style="google"):
+    random = np.random.default_rng(seed)
+    names = np.array([f"thing {i}" for i in range(count)])
+    return Pictures(
+        random.integers(0, 256, (count, 12, 12, 3)).astype("uint8"),
+        np.array([f"{name} in {style} style" for name in names]),
+        [[] for _ in names],
+        names,
+        np.array([style] * count),
+        np.array([""] * count),
+    )
+
+
+class Letters:
+    """Stands in for a vocabulary: a letter is an id."""
+
+    def encode(self, prompts):
+        rows = np.zeros((len(prompts), 11), "int32")
+        for row, prompt in zip(rows, prompts, strict=True):
+            row[:9] = [2, *(4 + ord(c) % 200 for c in prompt[:7]), 3]
+        return rows
+
+
+@pytest.fixture(scope="module")
+def coca():
+    model = CoCa.from_preset("coca_tiny").reranker()
+    random = np.random.default_rng(1)
+    model.set_weights([random.normal(0, 0.3, w.shape) for w in model.get_weights()])
+    return model
+
+
+def test_recall_is_counted_both_ways_beside_chance():
+    scores = np.eye(COUNT) + np.array([[5.0] + [0.0] * (COUNT - 1)] * COUNT)
+    # Every picture finds the first text first, and its own then.
+    figures = recalls(scores)
+    assert figures["image_to_text@1"] == pytest.approx(1 / COUNT)
+    assert figures["image_to_text@5"] == 1.0
+    assert figures["text_to_image@1"] == 1.0
+    assert figures["chance@5"] == pytest.approx(5 / COUNT)
+    assert figures["queries"] == COUNT
+
+
+def test_a_choice_is_that_of_the_highest_rank():
+    right = {"name": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])}
+    rank = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 1.0], [0.0, 1.0, 2.0]])
+    found = {choice: at["name"] for choice, at in choices(right, {"a": rank}).items()}
+    assert found == pytest.approx({"random": 1 / 3, "a": 1 / 3, "oracle": 2 / 3})
+
+
+def test_similarities_do_not_depend_on_batches(coca):
+    images = pictures(COUNT, 2).images
+    ids = Letters().encode([f"{i}" * 7 for i in range(5)])
+    whole = similarities(coca, images, ids)
+    assert whole.shape == (COUNT, 5)
+    np.testing.assert_allclose(similarities(coca, images, ids, 2), whole, atol=1e-5)
+    floats = images / np.float32(255)
+    np.testing.assert_allclose(coca.score(floats[:5], ids), np.diag(whole), atol=1e-5)
+    several = score_samples(coca, floats[:6], ids[:2])  # three for each text
+    expected = [*whole[:3, 0], *whole[3:6, 1]]
+    np.testing.assert_allclose(several, expected, atol=1e-5)
+
+
+def test_the_chosen_pictures_are_those_of_the_highest_cosine(coca, tmp_path):
+    splits = {"train": pictures(COUNT, 3), "heldout_style": pictures(5, 4, "fluent")}
+    wanted = splits["heldout_style"]
+
+    def generate(prompts, num_samples, keep, guidance_scale, seed):
+        (row,) = (list(wanted.prompts).index(prompt) for prompt in prompts)
+        # The true picture is one of them, of the least likelihood.
+        images = np.stack([np.roll(wanted.images[row], i, 0) for i in range(SAMPLES)])
+        return {"images": images[None], "score": np.arange(SAMPLES)[None]}
+
+    results = evaluate_matching(
+        coca,
+        Letters(),
+        splits,
+        tmp_path,
+        generate=generate,
+        features="pixels",
+        num_samples=SAMPLES,
+    )
+    chosen = results["choice"]["heldout_style"]
+    assert chosen["queries"] == 5
+    assert chosen["oracle"]["both"] == 1.0
+    assert list(results["recall"]) == ["heldout_style"]
+    first = 0
+    for row, prompt in enumerate(wanted.prompts):
+        images = np.stack([np.roll(wanted.images[row], i, 0) for i in range(SAMPLES)])
+        scores = similarities(coca, images, Letters().encode([prompt]))[:, 0]
+        first += scores.argmax() == 0
+    assert chosen["coca"]["both"] >= first / 5  # a moved picture may be right, too
+    table = (tmp_path / "table.md").read_text()
+    assert "by CoCa" in table
+    assert "text → picture @5" in table
