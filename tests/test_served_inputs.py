@@ -9,8 +9,8 @@ import tensorflow as tf
 from PIL import Image
 from small_chain import columns, strings
 
-from keras_parti.serving.pictures import write_picture
 from keras_parti.serving.graph_inputs import JPEG, PNG, read_picture
+from keras_parti.serving.pictures import write_picture
 
 TWO = columns(["a", "b"])
 BAD = {
