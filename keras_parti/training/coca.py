@@ -20,6 +20,10 @@ from keras_parti.training.contrastive import GlobalContrastive
 LOSS_WEIGHTS = {"embeddings": 2.0 * 1.0, "tokens": 2.0}
 
 
+# Held-out pictures that recall is measured on after each epoch, at most.
+MEASURED = 512
+
+
 def compile_coca(model, learning_rate, average=None):
     """Compiles a CoCa with the paper's losses and weights.
 
@@ -150,14 +154,17 @@ def _shuffled(name, image_size, seed):
         )
 
     def pack(example):
-        texts = {key: example[key] for key in ("captions", "name")}
-        texts["synonyms"] = example.get("synonyms", example["captions"][:0])
         # 12 kB a picture of 64 x 64, a quarter of what floats take.
         image = tf.cast(tf.round(255.0 * example["image"]), tf.uint8)
-        return {"image": image, **texts}
+        return {"image": image, **_texts(example)}
 
     count = max(1, data.splits(name)["train"])
     return dataset.map(pack).cache().shuffle(count, seed=seed).repeat()
+
+
+def _texts(example):
+    texts = {key: example[key] for key in ("captions", "name")}
+    return texts | {"synonyms": example.get("synonyms", example["captions"][:0])}
 
 
 class Recall(keras.callbacks.Callback):
@@ -165,8 +172,8 @@ class Recall(keras.callbacks.Callback):
 
     Adds to the epoch's logs, which TensorBoard draws, `val_image_to_text_r1` and
     `val_text_to_image_r1`, the share of held-out pictures whose caption comes first
-    among all, and the other way round. Placed where the averages of weights are
-    measured, these count.
+    among all, and the other way round. Where weights are averaged, the averages are
+    what is measured.
 
     Args:
         images: uint8 `(count, height, width, 3)`.
@@ -187,7 +194,7 @@ class Recall(keras.callbacks.Callback):
 
 
 def held_out(name, split, vocabulary, image_size):
-    """Returns the pictures of a split, and the ids of their first captions.
+    """Returns the first pictures of a split, and the ids of their captions, or names.
 
     Args:
         name: str. A picture set, as `keras_parti.data.load` takes it.
@@ -198,10 +205,10 @@ def held_out(name, split, vocabulary, image_size):
     Returns:
         uint8 `(count, image_size, image_size, 3)` and int32 `(count, text_length)`.
     """
-    examples = list(data.load(name, split, image_size=image_size))
+    examples = list(data.load(name, split, image_size=image_size).take(MEASURED))
     floats = np.stack([example["image"].numpy() for example in examples])
     images = np.rint(255.0 * floats).astype("uint8")
-    texts = [example["captions"][0].numpy() for example in examples]
+    texts = [draw_text(_texts(example), None).numpy() for example in examples]
     return images, vocabulary.encode(texts)
 
 
