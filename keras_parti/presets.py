@@ -90,19 +90,19 @@ DISCRIMINATOR = {
 _WDSR = "WDSR, arXiv:1808.08718, as published for"
 _PARTI_WDSR = "Parti, arXiv:2206.10789, section 2.3"
 WDSR = {
-    #                         params            source                                      config
-    "wdsr_tiny":       Preset(     7_311, "this library, for tests",                   {"scale": 2, "num_blocks": 2, "filters": 7, "expansion": 3}),
-    "wdsr_emoji":      Preset(   114_692, "this library, for 64×64 pictures on CPUs",  {"scale": 2, "num_blocks": 6, "filters": 16}),
+    #                          params            source                                      config
+    "wdsr_tiny":        Preset(     7_311, "this library, for tests",                   {"scale": 2, "num_blocks": 2, "filters": 7, "expansion": 3}),
+    "wdsr_emoji":       Preset(   114_692, "this library, for 64×64 pictures on CPUs",  {"scale": 2, "num_blocks": 6, "filters": 16}),
     "wdsr_photographs": Preset(  254_508, "this library, for photographs on CPUs",     {"scale": 2, "num_blocks": 6, "filters": 24}),
-    "wdsr_a_x2":       Preset( 1_190_100, f"{_WDSR} ×2",                               {"scale": 2}),
-    "wdsr_a_x3":       Preset( 1_195_605, f"{_WDSR} ×3",                               {"scale": 3}),
-    "wdsr_a_x4":       Preset( 1_203_312, f"{_WDSR} ×4",                               {"scale": 4}),
-    "wdsr_b_x4":       Preset(   615_088, f"{_WDSR} ×4, blocks B",                     {"scale": 4, "block": "b", "num_blocks": 32, "expansion": 6}),
-    "wdsr_a_large_x2": Preset(37_808_180, f"{_WDSR} ×2, large",                        {"scale": 2, "num_blocks": 32, "filters": 128}),
-    "wdsr_a_large_x4": Preset(37_852_496, f"{_WDSR} ×4, large",                        {"scale": 4, "num_blocks": 32, "filters": 128}),
+    "wdsr_a_x2":        Preset( 1_190_100, f"{_WDSR} ×2",                               {"scale": 2}),
+    "wdsr_a_x3":        Preset( 1_195_605, f"{_WDSR} ×3",                               {"scale": 3}),
+    "wdsr_a_x4":        Preset( 1_203_312, f"{_WDSR} ×4",                               {"scale": 4}),
+    "wdsr_b_x4":        Preset(   615_088, f"{_WDSR} ×4, blocks B",                     {"scale": 4, "block": "b", "num_blocks": 32, "expansion": 6}),
+    "wdsr_a_large_x2":  Preset(37_808_180, f"{_WDSR} ×2, large",                        {"scale": 2, "num_blocks": 32, "filters": 128}),
+    "wdsr_a_large_x4":  Preset(37_852_496, f"{_WDSR} ×4, large",                        {"scale": 4, "num_blocks": 32, "filters": 128}),
     # The paper's "about 15M" and "about 30M"; see `WDSR` for what it does not say.
-    "wdsr_parti_x2":   Preset(14_770_082, f"{_PARTI_WDSR}, to 512×512",                {"scale": 2, "num_blocks": 12, "filters": 128, "staged": True}),
-    "wdsr_parti_x4":   Preset(29_534_838, f"{_PARTI_WDSR}, to 1024×1024",              {"scale": 4, "num_blocks": 12, "filters": 128, "staged": True}),
+    "wdsr_parti_x2":    Preset(14_770_082, f"{_PARTI_WDSR}, to 512×512",                {"scale": 2, "num_blocks": 12, "filters": 128, "staged": True}),
+    "wdsr_parti_x4":    Preset(29_534_838, f"{_PARTI_WDSR}, to 1024×1024",              {"scale": 4, "num_blocks": 12, "filters": 128, "staged": True}),
 }
 # fmt: on
 

@@ -216,8 +216,12 @@ def test_the_official_packages_give_the_counts_that_are_written_down():
     source = emoji_source.read_packages("not used")
     assert source.verified
     seen = collections.defaultdict(set)
-    for config, categories in (("small", SMALL), ("full", None)):
-        members = emoji_captions.split_pictures(source.files, categories)
+    for config, categories, styles in (
+        ("small", SMALL, None),
+        ("large", None, ("fluent",)),
+        ("full", None, None),
+    ):
+        members = emoji_captions.split_pictures(source.files, categories, styles)
         counts = {split: len(pictures) for split, pictures in members.items()}
         assert counts == emoji_captions.EXPECTED_COUNTS[config]
     for split, pictures in members.items():
@@ -225,6 +229,14 @@ def test_the_official_packages_give_the_counts_that_are_written_down():
             pixels = emoji_captions.decode_over_white(source.files[style][path])
             seen[hashlib.sha256(pixels.tobytes()).digest()].add(split)
     assert max(len(splits) for splits in seen.values()) == 1
+
+
+def test_one_style_alone_has_the_splits_of_all(fixture_source):
+    whole = emoji_captions.split_pictures(fixture_source.files)
+    alone = emoji_captions.split_pictures(fixture_source.files, styles=("fluent",))
+    assert any(alone.values())
+    for split, pictures in alone.items():
+        assert pictures == [row for row in whole[split] if row[1] == "fluent"]
 
 
 def test_wrong_counts_are_refused():
@@ -258,6 +270,13 @@ def test_hidden_colours_leave_no_fringe_when_made_smaller():
     found = emoji_captions.decode_over_white(encoded(pixels, "WEBP"))
     assert found.shape == (64, 64, 3)
     assert (found == 255).all()
+
+
+def test_a_picture_is_made_as_large_as_is_asked():
+    grey = np.full((256, 256), 83, np.uint8)
+    found = emoji_captions.decode_over_white(encoded(grey), size=128)
+    assert found.shape == (128, 128, 3)
+    assert (found == 83).all()
 
 
 def test_grey_and_palette_pictures_become_rgb():

@@ -13,6 +13,7 @@ FEATURES = ("image", "captions", "synonyms", "name", "style", "tone", "category"
 OWN_SETS = (
     "emoji_captions/small",
     "emoji_captions/full",
+    "emoji_captions/large",
     "handwritten_digits",
     "photographs/crops",
     "photographs/whole",

@@ -35,18 +35,26 @@ EXPECTED_COUNTS = {
         "heldout_style": 136,
         "heldout_tone": 120,
     },
+    "large": {
+        "train": 3163,
+        "validation": 136,
+        "heldout_style": 38,
+        "heldout_tone": 38,
+    },
 }
 
 
 @dataclasses.dataclass
 class EmojiConfig(tfds.core.BuilderConfig):
-    """A choice of categories of `emoji.json`; `None` means all."""
+    """A choice of categories of `emoji.json` and of styles; `None` means all."""
 
     categories: tuple | None = None
+    styles: tuple | None = None
+    image_size: int = IMAGE_SIZE
 
 
 class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
-    """64x64 emoji with captions such as "red apple in google style".
+    """Emoji of 64x64 pixels with captions such as "red apple in google style".
 
     Features: `image`; `captions`, wordings of name, tone and style, the canonical one
     first; `synonyms`, the same wordings with other names of the emoji, often none;
@@ -56,6 +64,9 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
     Splits are fixed by a hash of the name (`emoji_catalog.split_of`), so those of
     `small` are those of `full`, restricted. `small` has no skin tones and therefore no
     split `heldout_tone`.
+
+    `large` has 128x128 pixels: originals for an upsampler of 64x64 pictures. Only the
+    fluent style is drawn as large. Its splits are those of `full`, restricted.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -67,9 +78,16 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
             categories=("Animals & Nature", "Food & Drink"),
         ),
         EmojiConfig(name="full", description="All categories, with skin tones."),
+        EmojiConfig(
+            name="large",
+            description="All of one style, 128x128.",
+            styles=("fluent",),
+            image_size=2 * IMAGE_SIZE,
+        ),
     ]
 
     def _info(self):
+        side = self.builder_config.image_size
         # Not `dataset_info_from_configs`: it wants metadata files beside the builder.
         return tfds.core.DatasetInfo(
             builder=self,
@@ -77,7 +95,7 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(
-                        shape=(IMAGE_SIZE, IMAGE_SIZE, 3), encoding_format="png"
+                        shape=(side, side, 3), encoding_format="png"
                     ),
                     "captions": tfds.features.Sequence(tfds.features.Text()),
                     "synonyms": tfds.features.Sequence(tfds.features.Text()),
@@ -96,9 +114,10 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
         source = emoji_source.read_packages(
             Path(dl_manager.download_dir) / "emoji_captions"
         )
-        members = split_pictures(source.files, self.builder_config.categories)
+        config = self.builder_config
+        members = split_pictures(source.files, config.categories, config.styles)
         if source.verified:
-            check_counts(self.builder_config.name, members)
+            check_counts(config.name, members)
         return {
             split: self._generate_examples(pictures, source.files)
             for split, pictures in members.items()
@@ -111,7 +130,9 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
             yield (
                 key,
                 {
-                    "image": decode_over_white(files[style][path], path),
+                    "image": decode_over_white(
+                        files[style][path], path, self.builder_config.image_size
+                    ),
                     "captions": emoji_catalog.captions(emoji.name, emoji.tone, style),
                     "synonyms": emoji_catalog.synonym_captions(emoji, style),
                     "name": emoji.name,
@@ -123,12 +144,13 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def split_pictures(files, categories=None):
+def split_pictures(files, categories=None, styles=None):
     """Lists the pictures of every split.
 
     Args:
         files: bytes by style and path, as `emoji_source.read_packages` returns them.
         categories: the categories to keep; all if None.
+        styles: the styles to keep; all if None.
 
     Returns:
         A dict from each of `emoji_catalog.SPLITS` to a list of `(emoji, style, path)`.
@@ -139,16 +161,18 @@ def split_pictures(files, categories=None):
         for style in emoji_catalog.STYLES
         for emoji, path in _find_pictures(style, files[style], emojis)
     ]
-    styles, tones = collections.defaultdict(set), collections.defaultdict(set)
+    drawn, tones = collections.defaultdict(set), collections.defaultdict(set)
     for emoji, style, _ in pictures:
-        styles[emoji.name].add(style)
+        drawn[emoji.name].add(style)
         tones[emoji.name].add(emoji.tone)
     members = {split: [] for split in emoji_catalog.SPLITS}
     for emoji, style, path in pictures:
-        if categories is None or emoji.category in categories:
+        if (categories is None or emoji.category in categories) and (
+            styles is None or style in styles
+        ):
             name = emoji.name
             split = emoji_catalog.split_of(
-                name, style, emoji.tone, styles[name], tones[name]
+                name, style, emoji.tone, drawn[name], tones[name]
             )
             members[split].append((emoji, style, path))
     return members
@@ -183,7 +207,7 @@ def check_counts(config, members):
         )
 
 
-def decode_over_white(data, name="picture"):
+def decode_over_white(data, name="picture", size=IMAGE_SIZE):
     """Decodes a picture and lays it over white.
 
     Larger pictures are made smaller after that: with the transparent pixels' hidden
@@ -192,9 +216,10 @@ def decode_over_white(data, name="picture"):
     Args:
         data: bytes of a PNG or WebP file, with or without transparency.
         name: what to call it in an error.
+        size: int. Side of the result in pixels.
 
     Returns:
-        uint8 array `(64, 64, 3)`.
+        uint8 array `(size, size, 3)`.
 
     Raises:
         ValueError: the bytes are no picture that can be decoded.
@@ -206,9 +231,7 @@ def decode_over_white(data, name="picture"):
     pixels = np.asarray(picture, np.float32)
     alpha = pixels[..., 3:] / 255
     pixels = np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        smaller = Image.fromarray(pixels).resize(
-            (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS
-        )
+    if picture.size != (size, size):
+        smaller = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
         pixels = np.asarray(smaller)
     return pixels
