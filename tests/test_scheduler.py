@@ -50,8 +50,8 @@ def start():
     """A function that makes schedulers, which are closed afterwards."""
     made = []
 
-    def start(threads=4, queue=100, max_rows=8):
-        made.append(Scheduler(threads, queue, max_rows))
+    def start(threads=4, queue=100, max_rows=8, abreast=1):
+        made.append(Scheduler(threads, queue, max_rows, abreast))
         return made[-1]
 
     yield start
@@ -177,6 +177,29 @@ def test_one_run_of_a_signature_at_a_time_and_others_beside_it(start):
         assert adder.runs == [[0], [6]]
         adder.gate.set()
         assert (same.result()[0][0], other.result()[0][0]) == (5, 6)
+
+
+def test_runs_abreast_share_out_what_waits(start):
+    scheduler, adder = start(threads=5, abreast=3), Adder()
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        adder.gate.clear()
+        # Three at work of one row each, and nothing more beside them.
+        answers = [pool.submit(scheduler.run, adder.run([i])) for i in range(3)]
+        wait_for(lambda: scheduler.load == (0, 3))
+        answers += [pool.submit(scheduler.run, adder.run([i] * 2)) for i in range(3, 9)]
+        wait_for(lambda: scheduler.load == (6, 3))
+        adder.gate.set()
+        for i, answer in enumerate(answers):
+            assert answer.result()[0].tolist() == [i] * (2 if i > 2 else 1)
+    assert sorted(map(len, adder.runs[:3])) == [1, 1, 1]
+    # Of 15 rows five are each run's share, into which two requests of two rows fit.
+    assert max(map(len, adder.runs)) == 4
+
+
+def test_a_run_that_ended_leaves_nothing_behind(start):
+    scheduler, adder = start(abreast=2), Adder()
+    scheduler.run(adder.run([1]))
+    wait_for(lambda: not scheduler._at_work)
 
 
 def test_without_batching_every_request_runs_by_itself(start):

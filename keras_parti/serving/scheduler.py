@@ -2,11 +2,13 @@
 
 Requests wait in one queue of bounded length; what finds it full is refused. A request
 whose client has gone, or whose time is over, is not started. With batching, the waiting
-requests of one signature are joined along their rows into one run, and only one run of
-a signature is at work at a time, so that while it works the next ones gather: the
-busier the server, the larger its batches, and a lone request never waits.
+requests of one signature are joined along their rows into runs, of which only a few are
+at work at a time, so that while they work the next ones gather: the busier the server,
+the larger its runs, and a lone request never waits. What waits is shared out evenly: on
+two cores two runs of four rows give 1.6 times the pictures of one run of eight.
 """
 
+import itertools
 import threading
 import time
 
@@ -71,20 +73,23 @@ class Scheduler:
         queue: int. Requests that may wait beyond these.
         max_rows: int. Rows of the largest joined run, if the signature was not warmed
             up for fewer; 0 joins nothing.
+        abreast: int. Where requests are joined, runs of one signature that may be at
+            work at once.
 
     Attributes:
         runs: int. Runs so far.
         requests: int. Requests that were answered by them.
     """
 
-    def __init__(self, threads, queue, max_rows):
+    def __init__(self, threads, queue, max_rows, abreast=1):
         self.runs = 0
         self.requests = 0
         self._max_rows = max_rows
+        self._abreast = abreast
         self._most = threads + queue
         self._waiting = []
         self._unfinished = set()
-        self._at_work = set()  # signatures
+        self._at_work = {}  # signature -> batches
         self._gathering = {}  # signature -> companions to wait for, and until when
         self._changed = threading.Condition()
         self._closed = False
@@ -194,7 +199,8 @@ class Scheduler:
                     self.requests += len(batch)
                     self._waiting = [j for j in self._waiting if j not in batch]
                     if batch[0].signature:
-                        self._at_work.add(batch[0].signature)
+                        runs = self._at_work.setdefault(batch[0].signature, [])
+                        runs.append(batch)
                     if self._waiting:
                         # One thread at a time looks, since eight that wake for a
                         # request cost a millisecond; it calls the next one.
@@ -212,12 +218,12 @@ class Scheduler:
                 self._give_up(job, error)
             elif job.signature is None:
                 return [job], None
-            elif job.signature not in self._at_work:
+            elif len(self._at_work.get(job.signature, ())) < self._abreast:
                 batch, full = self._companions(job)
                 many, until = self._gathering.get(job.signature, (0, 0))
                 left = until - time.monotonic()
                 if full or len(batch) >= many or left <= 0:
-                    return batch, None
+                    return self._share(batch), None
                 pause = min(left, pause or left)
         return [], pause
 
@@ -234,11 +240,27 @@ class Scheduler:
                 rows += job.rows
         return batch, rows >= most
 
+    def _share(self, batch):
+        """As much of a batch as one run is to take, if all runs take the same.
+
+        What is at work counts too: its clients are likely to ask again.
+        """
+        signature = batch[0].signature
+        waiting = (job for job in self._waiting if job.signature == signature)
+        at_work = self._at_work.get(signature, ())
+        total = sum(job.rows for jobs in (waiting, *at_work) for job in jobs)
+        rows = itertools.accumulate(job.rows for job in batch)
+        fit = sum(n <= -(-total // self._abreast) for n in rows)
+        return batch[: max(fit, 1)]
+
     def _free(self, batch):
         """Lets the next run of a signature begin."""
         signature = batch[0].signature
         with self._changed:
-            self._at_work.discard(signature)
+            if signature:
+                runs = self._at_work.pop(signature)
+                if rest := [run for run in runs if run is not batch]:
+                    self._at_work[signature] = rest
             self._gathering.pop(signature, None)
             if len(batch) > 1:
                 until = time.monotonic() + GATHERING

@@ -56,8 +56,8 @@ class Server:
             with the real server.
         queue: int. Requests that may wait beyond these. Others are refused with
             `RESOURCE_EXHAUSTED`, which clients answer by trying again later.
-        batch_rows: int. Concurrent requests of one signature are joined into runs of
-            up to so many rows; 0 joins none.
+        batch_rows: int. Concurrent requests of one signature are joined into as many
+            runs as there are cores, of up to so many rows; 0 joins none.
         max_message_bytes: int. The largest request; a larger one is refused with
             `RESOURCE_EXHAUSTED`. REST takes 16 MiB at most.
         warm_up: bool. Whether recorded requests are replayed before readiness.
@@ -160,7 +160,9 @@ class Server:
             with listening(self.host, self.port):
                 pass  # gRPC says no more than that it failed, so this is asked first
             self.port = server.add_insecure_port(self.address)
-            scheduler = Scheduler(self._threads, self._queue, self._batch_rows)
+            scheduler = Scheduler(
+                self._threads, self._queue, self._batch_rows, os.cpu_count() or 1
+            )
             undo.callback(scheduler.close)
             protocol = Protocol(self.models, scheduler, Monitor())
             rest = None
