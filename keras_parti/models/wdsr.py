@@ -220,7 +220,7 @@ class WDSR(ConfigModel):
             self.tail.g.assign(np.zeros(self.tail.filters, "float32"))
         else:
             self.skip.kernel.assign(kernel)
-            self.tail.kernel.assign(ops.zeros_like(self.tail.kernel))
+            self.tail.kernel.assign(np.zeros(self.tail.kernel.shape, "float32"))
 
     @property
     def scale(self):
