@@ -1,0 +1,58 @@
+"""From a word to a strategy, and what is said where its devices are missing."""
+
+import json
+
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from keras_parti import training  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch):
+    for name in ("TF_CONFIG", "TPU_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_cpu_is_one_replica_in_float32():
+    strategy, dtype = training.strategy("cpu")
+    assert strategy.num_replicas_in_sync == 1
+    assert dtype == "float32"
+
+
+def test_auto_takes_what_is_there(monkeypatch):
+    seen = {"GPU": [], "TPU": []}
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: seen.get(kind, [])
+    )
+    from keras_parti.training import strategies
+
+    assert strategies._found() == "cpu"
+    seen["GPU"] = ["a device"]
+    assert strategies._found() == "gpu"
+    monkeypatch.setenv("TPU_NAME", "local")
+    assert strategies._found() == "tpu"
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert strategies._found() == "multi_worker"
+
+
+def test_missing_devices_are_said():
+    with pytest.raises(ValueError, match=r"one of auto, tpu, .* Received: 'pod'"):
+        training.strategy("pod")
+    with pytest.raises(ValueError, match=r"gpu needs a GPU .*CPU:0"):
+        training.strategy("gpu")
+    with pytest.raises(ValueError, match=r"needs .* TF_CONFIG.*TF_CONFIG=None"):
+        training.strategy("multi_worker")
+
+
+def test_a_tpu_that_is_not_there_is_said():
+    with pytest.raises(ValueError, match=r"tpu needs a TPU: .* Received: 'local'"):
+        training.strategy("tpu")
+
+
+def test_a_cluster_that_cannot_be_read_is_said(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "worker 1 of 2")
+    with pytest.raises(ValueError, match=r"must be JSON .* Received: 'worker 1 of 2'"):
+        training.strategy("auto")
