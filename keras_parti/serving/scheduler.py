@@ -5,7 +5,8 @@ whose client has gone, or whose time is over, is not started. With batching, the
 requests of one signature are joined along their rows into runs, of which only a few are
 at work at a time, so that while they work the next ones gather: the busier the server,
 the larger its runs, and a lone request never waits. What waits is shared out evenly: on
-two cores two runs of four rows give 1.6 times the pictures of one run of eight.
+two cores two runs of four rows take as long as one of eight, and what comes in while
+they work waits for the first of them to end, not for all.
 """
 
 import itertools
