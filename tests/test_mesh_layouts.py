@@ -83,7 +83,7 @@ def test_an_axis_that_does_not_divide_names_its_size_and_what_would_fit():
         r"mesh='data:2;model:5'",
     ):
         layout.check(axis_sizes(config, 8))
-    with pytest.raises(ValueError, match="`batch` of 7 .* fit: 1, 7"):
+    with pytest.raises(ValueError, match=r"`batch` of 7 .* fit: 1, 7"):
         layout.check(axis_sizes(config, 7))
 
 

@@ -5,7 +5,7 @@ before its import, here and nowhere else:
 
 - `tf.compat.v1.estimator`, of which it wants two classes that live in
   `tf.compat.v1.train`;
-- `register_tensor_conversion_function`, public as `tf.register_tensor_conversion_function`.
+- `register_tensor_conversion_function`, which is public below `tf` now.
 
 Its sub-package `mesh_tensorflow.transformer` needs the dropped Estimator itself and is
 not used.
@@ -25,6 +25,6 @@ if not hasattr(tf1, "estimator"):
 if not hasattr(ops, "register_tensor_conversion_function"):
     ops.register_tensor_conversion_function = tf.register_tensor_conversion_function
 
-import mesh_tensorflow as mtf  # noqa: E402 - the two names must stand before it
+import mesh_tensorflow as mtf
 
 __all__ = ["mtf", "tf1"]

@@ -1,10 +1,11 @@
 """Layouts: over which axis of a mesh of devices each axis of a tensor is split.
 
 Both are written in Mesh-TensorFlow's notation: a mesh as `"data:8;model:4"`, rules as
-`"batch:data;heads:model"`. A layout changes where things are computed, never the result.
+`"batch:data;heads:model"`. A layout changes where things are computed, never what.
 """
 
 import dataclasses
+import functools
 import math
 
 # The axes of every weight and activation of Parti. `length` are the places of an image,
@@ -96,7 +97,7 @@ class Layout:
                 if over is not None:
                     used[over] = axis
 
-    @property
+    @functools.cached_property
     def axes(self):
         """Sizes of the mesh's axes by name, in their order."""
         return {
@@ -104,7 +105,7 @@ class Layout:
             for name, size in _pairs(self.mesh, "mesh", "data:8;model:4").items()
         }
 
-    @property
+    @functools.cached_property
     def splits(self):
         """The mesh axis that each split axis of a tensor lies over."""
         text = PRESETS.get(self.rules, self.rules)
@@ -150,8 +151,8 @@ class Layout:
                 if len(fitting) > 12:
                     fitting = [*fitting[:11], "...", fitting[-1]]
                 raise ValueError(
-                    f"`{axis}` of {size} does not split into {pieces} equal pieces over "
-                    f"`{over}`. Sizes of `{over}` that fit: {', '.join(fitting)}. "
+                    f"`{axis}` of {size} does not split into {pieces} equal pieces "
+                    f"over `{over}`. Sizes of `{over}` that fit: {', '.join(fitting)}. "
                     f"Received: mesh={self.mesh!r}, layout={self.rules!r}"
                 )
 
@@ -187,7 +188,8 @@ def _pairs(text, name, example, presets=()):
             )
         if key in found:
             raise ValueError(
-                f"`{name}` must name each axis once. Received: `{key}` twice in {text!r}"
+                f"`{name}` must name each axis once. "
+                f"Received: `{key}` twice in {text!r}"
             )
         found[key] = value
     return found
