@@ -150,25 +150,46 @@ def parti(args):
                     f"{args.tokenizer} is {found}. Encode the pictures with it."
                 )
     _begin(args)
-    model = Parti(config, dtype=args.dtype)
+    on_mesh = args.mesh is not None
+    if on_mesh:
+        layout = _mesh_layout(args)
+    model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.
     if args.text_encoder:
         TextEncoder.load_dir(model_dir(args.text_encoder)).give_encoder(model)
     if args.initial:
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
-    train_parti(
-        model,
-        caches,
-        vocabulary,
-        args.workdir,
-        **_run_options(args),
-        schedule=args.schedule,
-        optimizer=args.optimizer,
-        average=args.average,
-        accumulated_batches=args.accumulated_batches,
-        label_rate=args.label_rate,
-    )
+    options = _run_options(args) | {
+        "schedule": args.schedule,
+        "label_rate": args.label_rate,
+    }
+    if on_mesh:
+        from keras_parti.mesh.training import train_on_mesh
+
+        del options["verbose"]
+        train_on_mesh(
+            config,
+            layout,
+            caches,
+            vocabulary,
+            args.workdir,
+            **options,
+            initial=model,
+            dtype=args.dtype,
+            rematerialise=args.rematerialise,
+        )
+    else:
+        train_parti(
+            model,
+            caches,
+            vocabulary,
+            args.workdir,
+            **options,
+            optimizer=args.optimizer,
+            average=args.average,
+            accumulated_batches=args.accumulated_batches,
+        )
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
         f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
@@ -203,6 +224,22 @@ def coca(args):
         f"{args.workdir} --parti DIR --tokenizer DIR --vocab {args.vocab} "
         "--out saved_models/mine"
     )
+
+
+def _mesh_layout(args):
+    from keras_parti.mesh import Layout
+
+    if args.average or args.accumulated_batches > 1:
+        raise ValueError(
+            "A mesh keeps no --average and has no --accumulated-batches. "
+            f"Received: --mesh {args.mesh} with one of them"
+        )
+    if args.layout is None:
+        raise ValueError(
+            f"--mesh needs --layout, such as two_d. Received: --mesh {args.mesh}"
+        )
+    print("On a mesh the optimizer is adafactor.")
+    return Layout(args.mesh, args.layout)
 
 
 def vim(args):

@@ -16,6 +16,7 @@ from keras_parti.cli.options import (
     option,
     required,
 )
+from keras_parti.cli.plan_parser import add_mesh
 from keras_parti.cli.tokenizer_parser import (
     add_detokenizer_training,
     add_tokenizer_training,
@@ -177,6 +178,7 @@ def add_train(commands):
         action="store_true",
         help="compute activations again in the backward pass: less memory, more time",
     )
+    add_mesh(command)
     option(
         command,
         "--label-rate",
