@@ -183,6 +183,17 @@ class Vocabulary:
             "truncated": num_tokens > self.length,
         }
 
+    def pieces(self, ids):
+        """Returns the pieces of one row of ids, as the vocabulary writes them.
+
+        Args:
+            ids: int sequence. Control ids, such as padding, have pieces as well.
+
+        Returns:
+            list of str; `▁` begins a word, `<0x41>` is a single byte.
+        """
+        return [self._pieces.id_to_piece(int(each)) for each in ids]
+
     def decode(self, ids):
         """Turns ids back into text, for people to read.
 

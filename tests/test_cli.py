@@ -47,6 +47,7 @@ COMMANDS = [
     "evaluate parti-prompts",
     "evaluate reconstruction",
     "evaluate retrieval",
+    "explain",
     "presets",
 ]
 LONG = ("pear " * 2000)[:10_000]
@@ -96,7 +97,7 @@ def laid_out(tmp_path, monkeypatch):
         "vocab",
     ]:
         Path("runs", name).mkdir(parents=True)
-    for folder in ("saved_models/emoji", "saved_models/mine"):
+    for folder in ("saved_models/emoji", "saved_models/mine", "saved_models/parts"):
         Path(folder).mkdir(parents=True)
     for name in (
         "runs/vocab/vocabulary.model",

@@ -14,6 +14,7 @@ from keras_parti.cli.options import (
     integer,
     number,
     option,
+    picture_file,
     required,
     shard,
 )
@@ -182,3 +183,31 @@ def _add_fid(kinds):
     option(command, "--num-samples", "N", "pictures drawn for a caption", integer(1), 1)
     add_sampling(command)
     option(command, "--seed", "N", "seed of choice and pictures", integer(0), 0)
+
+
+def add_explain(commands):
+    """Adds `explain`."""
+    command = add_command(
+        commands,
+        "explain",
+        "explaining:explain",
+        "show on one page how a picture of a prompt came about",
+        "Writes one PNG: the prompt, all samples with their scores, and the chosen "
+        "one; with --parts also how probable each of its tokens was, and where it "
+        "looked at each word.",
+        'keras-parti explain "red apple in google style" --parts saved_models/parts '
+        "--out why.png\n"
+        'keras-parti explain "red apple in google style" --model saved_models/emoji '
+        "--out why.png",
+    )
+    command.add_argument("prompt", metavar="PROMPT", help="what to draw; may be empty")
+    add_where(command).add_argument(
+        "--parts",
+        metavar="DIR",
+        type=folder,
+        help="a folder of Keras parts, as `TextToImage.save` writes it",
+    )
+    option(command, "--num-samples", "N", "pictures to choose from", integer(1), 16)
+    add_sampling(command)
+    option(command, "--seed", "N", "seed of the first picture", integer(), 0)
+    required(command, "--out", "FILE.png", "the page to write", picture_file)

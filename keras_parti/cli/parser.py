@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_parti import __version__
-from keras_parti.cli.evaluation_parser import add_evaluate
+from keras_parti.cli.evaluation_parser import add_evaluate, add_explain
 from keras_parti.cli.options import (
     DATA,
     Parser,
@@ -68,6 +68,7 @@ def build_parser():
     _add_export(commands)
     _add_serve(commands)
     add_evaluate(commands)
+    add_explain(commands)
     add_upscale(commands)
     add_plan(commands)
     command = add_command(

@@ -18,6 +18,7 @@ _HOMES = {
     "evaluate_reconstruction": "reconstruction",
     "evaluate_retrieval": "retrieval",
     "evaluate_upscaling": "upscaling",
+    "explain_page": "explain",
     "frechet_distance": "distances",
     "grid": "gallery",
     "inception_score": "distances",
@@ -26,6 +27,9 @@ _HOMES = {
     "precision_recall": "distances",
     "read_prompts": "parti_prompts",
     "strip": "gallery",
+    "text_attention": "attention",
+    "token_probabilities": "attention",
+    "word_attention": "attention",
     "write_prompt_report": "prompt_report",
 }
 __all__ = sorted(_HOMES)

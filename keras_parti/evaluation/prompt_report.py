@@ -128,8 +128,8 @@ def _table(results):
         f"{results['pictures_per_second']:.2f} a second in a process that took at most "
         f"{results['peak_memory'] / 1e9:.2f} GB. {results['truncated_prompts']} "
         "prompts were longer than the model reads.",
-        "The score is the model's own, the mean log-likelihood of an image token in "
-        "nats: no measure of quality.",
+        "The score is what the model ranks its own pictures of a prompt by, mostly the "
+        "mean log-likelihood of an image token in nats: no measure of quality.",
     ]
     for kind in ("groups", "categories", "challenges"):
         rows = [

@@ -79,6 +79,20 @@ class MultiHeadAttention(keras.layers.Layer):
         queries = self._queries(inputs)
         return self._merge(self._weigh(queries, keys, values, bias, training))
 
+    def attention_weights(self, inputs, memory=None, attention_mask=None):
+        """Returns where each query looks; the arguments are those of a call.
+
+        Returns:
+            float `(batch, heads, length, memory)`; each row sums to 1.
+        """
+        keys, _ = self.keys_values(inputs if memory is None else memory)
+        bias = None
+        if attention_mask is not None:
+            bias = ops.where(attention_mask, 0.0, MASKED)
+        # Values of which each is one key alone: their mean is the weights themselves.
+        values = ops.eye(keys.shape[2], dtype=self.compute_dtype)
+        return self._weigh(self._queries(inputs), keys, values, bias, False)
+
     def keys_values(self, memory):
         """Returns keys and values, each float `(batch, heads, memory, kv)`."""
         return self._split(self.key(memory)), self._split(self.value(memory))
