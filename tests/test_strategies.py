@@ -6,7 +6,9 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from keras_parti import training  # noqa: E402
+from keras_parti import cli, training  # noqa: E402
+from keras_parti.cli.parser import build_parser  # noqa: E402
+from keras_parti.training.strategies import STRATEGIES  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +21,19 @@ def test_the_cpu_is_one_replica_in_float32():
     strategy, dtype = training.strategy("cpu")
     assert strategy.num_replicas_in_sync == 1
     assert dtype == "float32"
+
+
+def test_trainings_offer_every_strategy():
+    command = ["train", "vim", "--data", ".", "--preset", "vim_tiny"]
+    options = build_parser().parse_args(
+        [*command, "--workdir", "run", "--strategy", "cpu"]
+    )
+    assert options.strategy == "cpu"
+    with cli._devices_of(options):
+        assert isinstance(tf.distribute.get_strategy(), tf.distribute.OneDeviceStrategy)
+    options.strategy = None
+    with cli._devices_of(options):
+        assert not tf.distribute.has_strategy()
 
 
 def test_auto_takes_what_is_there(monkeypatch):
@@ -56,3 +71,10 @@ def test_a_cluster_that_cannot_be_read_is_said(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "worker 1 of 2")
     with pytest.raises(ValueError, match=r"must be JSON .* Received: 'worker 1 of 2'"):
         training.strategy("auto")
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_the_command_knows_the_same_words(kind):
+    command = ["train", "vim", "--data", ".", "--preset", "vim_tiny"]
+    command += ["--workdir", "run", "--strategy", kind]
+    assert build_parser().parse_args(command).strategy == kind

@@ -4,6 +4,7 @@ What a subcommand needs is imported after its arguments are parsed, so that `--h
 and a mistyped option answer at once.
 """
 
+import contextlib
 import importlib
 import shlex
 import sys
@@ -37,7 +38,8 @@ def main(argv=None):
         if args.needs_tensorflow:
             quiet.import_tensorflow(args.debug)
         module = importlib.import_module(f"keras_parti.cli.{module}")
-        getattr(module, function)(args)
+        with _devices_of(args):
+            getattr(module, function)(args)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as error:
@@ -46,6 +48,16 @@ def main(argv=None):
         print(f"keras-parti: {explain(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _devices_of(args):
+    """Returns the scope of the strategy that a training was given."""
+    kind = getattr(args, "strategy", None)
+    if kind is None:
+        return contextlib.nullcontext()
+    from keras_parti.training.strategies import strategy
+
+    return strategy(kind).strategy.scope()
 
 
 def explain(error):

@@ -108,6 +108,12 @@ def add_run(command, steps, batch_size, learning_rate, warmup_steps):
         100,
     )
     option(command, "--seed", "N", "seed of weights and order", integer(0, 2**31), 0)
+    command.add_argument(
+        "--strategy",
+        choices=["auto", "tpu", "gpu", "multi_worker", "cpu"],
+        help="train on all these devices, each with the whole model and its share of a "
+        "batch; left out, on the first device",
+    )
 
 
 def add_sampling(command):
