@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint bench lock clean
+.PHONY: help demo test slow lint bench evaluate lock clean
 
 help:
 	@echo 'make demo                   pictures for eight prompts, in demo.png'
@@ -23,6 +23,7 @@ help:
 	@echo 'make slow                   the tests that take longer, examples included'
 	@echo 'make lint                   ruff: rules and format'
 	@echo 'make bench                  the figures of the README'
+	@echo 'make evaluate               the shipped model, measured, in results/'
 	@echo 'make lock                   resolves the lock files anew'
 	@echo 'make clean                  removes $(VENV) and what tools left behind'
 
@@ -57,6 +58,19 @@ lint: $(VENV)/.tests
 bench: $(VENV)/.tests
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+# The shipped model end to end: a table and a page in each folder. Goes on where it was
+# interrupted. PROMPTS is a file; without it PartiPrompts is fetched.
+SHIPPED := --model saved_models/emoji --guidance-scale 1
+evaluate: $(VENV)/.tests
+	$(BIN)/keras-parti evaluate retrieval $(SHIPPED) --data emoji_captions/small \
+		--count 50 --out results/retrieval
+	$(BIN)/keras-parti evaluate fid $(SHIPPED) --against emoji_captions/small \
+		--features image --image-size 64 --out results/fid
+	$(BIN)/keras-parti evaluate parti-prompts $(SHIPPED) --out results/prompts \
+		$(if $(PROMPTS),--prompts $(PROMPTS))
+	@cat results/*/table.md
+	@echo "The page: results/prompts/report.html"
 
 # One file serves Python 3.11 to 3.13. The test lock contains the other one.
 UV := build/uv/bin/uv pip compile setup.py --universal --python-version 3.11 --upgrade \

@@ -24,6 +24,7 @@ from keras_parti.text import Vocabulary
 from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
+from keras_parti.training.film import Film, held_out_batch, write_hparams
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
@@ -140,8 +141,11 @@ def text_encoder(args):
 def parti(args):
     """Trains a Parti, or goes on with it."""
     caches, config, vocabulary = _captioned(args, Parti)
+    if args.show and (not args.tokenizer or args.mesh is not None):
+        raise ValueError("--show needs --tokenizer DIR, and no --mesh.")
     if args.tokenizer:
-        found = ViTVQGAN.load_dir(model_dir(args.tokenizer)).fingerprint()
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+        found = tokenizer.fingerprint()
         for cache in caches:
             expected = read_manifest(cache)["tokenizer"]
             if found != expected:
@@ -180,6 +184,12 @@ def parti(args):
             rematerialise=args.rematerialise,
         )
     else:
+        logs = args.workdir / "logs"
+        write_hparams(logs, options | {"preset": args.preset})
+        callbacks = []
+        if args.show:
+            held_out = held_out_batch(next(iter(caches)), vocabulary)
+            callbacks.append(Film(tokenizer, vocabulary, args.show, logs, held_out))
         train_parti(
             model,
             caches,
@@ -189,6 +199,7 @@ def parti(args):
             optimizer=args.optimizer,
             average=args.average,
             accumulated_batches=args.accumulated_batches,
+            callbacks=callbacks,
         )
     print(
         f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "

@@ -179,6 +179,13 @@ def add_train(commands):
         help="compute activations again in the backward pass: less memory, more time",
     )
     add_mesh(command)
+    command.add_argument(
+        "--show",
+        metavar="PROMPT",
+        nargs="+",
+        help="with --tokenizer: draw these prompts after each checkpoint, with one "
+        "seed, at three guidance scales, for TensorBoard",
+    )
     option(
         command,
         "--label-rate",
