@@ -217,6 +217,12 @@ def test_few_bytes_that_claim_many_pictures_are_refused(chain, rows):
     chain.refuses("Predict", predict({"image_bytes": files}, "toy", "encode"))
 
 
+def test_broken_bytes_do_not_fill_the_log(toy, caplog):
+    for _ in range(3):
+        assert toy.call("Predict", b"\xff", 60)[0] == grpc.StatusCode.INTERNAL
+    assert caplog.text == ""
+
+
 def test_requests_without_anything_are_answered(toy):
     for method in ("Predict", "GetModelMetadata", "Classify", "Regress"):
         assert toy(method, b"") == (INVALID, "Missing ModelSpec")

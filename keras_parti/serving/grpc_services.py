@@ -5,6 +5,7 @@ tools such as `grpcurl` know the messages without their definitions.
 """
 
 import functools
+import logging
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -34,6 +35,9 @@ def add_services(server, protocol):
     Returns:
         The health service, which says SERVING from the start of the server.
     """
+    # gRPC logs a traceback for each request that is no message: anyone who reaches the
+    # port could fill the disk with them. Their sender is told; that is enough.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(protocol), server
     )
