@@ -4,9 +4,18 @@
     photos/cat.txt           its captions, if there are any, one a line
     photos/birds/owl.png     a picture of category "birds"
 
-Where the folder holds folders `train` and `validation` (or `test`), these are the
-splits. Otherwise about one picture in twenty is held out for `validation`, chosen by a
-hash of its path without the suffix, so that it stays where it is when others come.
+Where the folder holds folders `train` and `validation` (or `val`, or `test`), these are
+the splits. Otherwise about one picture in twenty is held out for `validation`, chosen
+by a hash of its path without the suffix, so that it stays there when others come.
+
+Captions may also stand in one file (`keras_parti.data.listings`: CSV, JSONL, MS-COCO,
+Localized Narratives), and pictures in tar files (`keras_parti.data.tar_shards`). So the
+public sets are read as they are unpacked:
+
+    ImageNet    train/n01440764/n01440764_10026.JPEG   val/n01440764/...
+    CelebA-HQ   0.jpg ... 29999.jpg
+    FFHQ        00000/00000.png ... 69000/69999.png
+    MS-COCO     train2014/ val2014/ annotations/captions_{train,val}2014.json
 """
 
 import hashlib
@@ -19,10 +28,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_parti.data.decoding import SUFFIXES, PictureError, decode_picture
+from keras_parti.data.listings import find_listing
+from keras_parti.data.tar_shards import find_pictures, read_texts
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
+SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 MAX_CAPTION_BYTES = 2**16  # of a caption file; more is no caption
 MAX_NAMES = 20  # of skipped files in a summary
 
@@ -34,8 +45,9 @@ class PictureFolder:
     are left out and noted.
 
     Args:
-        path: path of the folder. Hidden files, and other files than pictures, are
-            passed over.
+        path: path of the folder. Hidden files, and other files than pictures, lists
+            and tar files, are passed over. Where there is a list, the pictures are
+            those of the list.
 
     Attributes:
         splits: dict of split name to list of paths, relative, sorted.
@@ -44,14 +56,23 @@ class PictureFolder:
 
     Raises:
         FileNotFoundError: there is no such folder, or no picture file in it.
+        ValueError: a list of captions is damaged.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"There is no folder {path}.")
-        self.splits = _split(_find(self.path))
-        self.skipped = {}
+        found, shards = _find(self.path)
+        self._places, self._texts, self.skipped = find_pictures(self.path, shards)
+        if self.skipped:
+            logger.warning("%s: skipped %s", self.path, summarize(self.skipped))
+        self._listing = find_listing(self.path)
+        if self._listing and self._listing.splits:
+            self.splits = self._listing.splits
+        else:
+            names = self._listing.captions if self._listing else [*found, *self._places]
+            self.splits = _split(sorted(names))
         self._lock = threading.Lock()
         if not self.splits:
             raise FileNotFoundError(
@@ -99,11 +120,15 @@ class PictureFolder:
             # `a/b/owl.png` of split `a`: category `b`, name `owl`.
             folders = tf.strings.split(key, "/")
             first = 1 if self._has_split_folders() else 0
+            folders, name = folders[first:-1], folders[-1]
+            # A tar file stands where a folder would.
+            tars = tf.strings.regex_full_match(folders, r".*\.tar")
+            folders = tf.boolean_mask(folders, ~tars)
             return {
                 "image": image,
                 "captions": captions,
-                "name": tf.strings.regex_replace(folders[-1], r"\.[^.]*$", ""),
-                "category": tf.strings.reduce_join(folders[first:-1], separator="/"),
+                "name": tf.strings.regex_replace(name, r"\.[^.]*$", ""),
+                "category": tf.strings.reduce_join(folders, separator="/"),
                 "key": key,
             }
 
@@ -116,7 +141,13 @@ class PictureFolder:
         return dataset.filter(lambda example: tf.size(example["image"]) > 0)
 
     def _has_split_folders(self):
-        return all(p.startswith(f"{s}/") for s, ps in self.splits.items() for p in ps)
+        if self._listing and self._listing.splits:
+            return True
+        return all(
+            path.split("/")[0] in SPLITS[split]
+            for split, paths in self.splits.items()
+            for path in paths
+        )
 
     def _read(self, key, shortest):
         """Picture and captions; a picture without pixels if it cannot be read."""
@@ -124,13 +155,22 @@ class PictureFolder:
         with self._lock:
             if key in self.skipped:
                 return empty
+        place = self._places.get(key)
         try:
-            image = decode_picture(self.path / key, shortest)
-        except PictureError as error:
+            source = self.path / key if place is None else place.read()
+            image = decode_picture(source, shortest)
+        except (PictureError, EOFError, OSError) as error:
             with self._lock:
                 self.skipped[key] = str(error)
             return empty
-        return image, np.array(read_captions(self.path / key), np.bytes_)
+        return image, np.array(self._captions(key), np.bytes_)
+
+    def _captions(self, key):
+        if self._listing:
+            return [text.encode() for text in self._listing.captions.get(key, [])]
+        if key in self._places:
+            return read_texts(*self._texts[key]) if key in self._texts else []
+        return read_captions(self.path / key)
 
     def _check_any(self, paths):
         for path in paths:
@@ -180,22 +220,28 @@ def read_captions(picture):
 
 
 def _find(root):
-    found = []
+    """Paths of picture files, and of tar files."""
+    found, shards = [], []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    return sorted(found)
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            kind = found if suffix in SUFFIXES else shards
+            if not name.startswith(".") and suffix in {".tar", *SUFFIXES}:
+                path = os.path.relpath(os.path.join(folder, name), root)
+                kind.append(path.replace(os.sep, "/"))
+    return sorted(found), sorted(shards)
 
 
 def _split(paths):
     tops = {path.split("/")[0] for path in paths if "/" in path}
-    if {"train", "validation"} <= tops or {"train", "test"} <= tops:
-        splits = {s: [p for p in paths if p.startswith(f"{s}/")] for s in SPLITS}
-        return {name: members for name, members in splits.items() if members}
+    splits = {
+        split: [path for path in paths if path.split("/")[0] in names]
+        for split, names in SPLITS.items()
+        if tops & set(names)
+    }
+    if "train" in splits and len(splits) > 1:
+        return splits
     hashes = {path: _hash(path) for path in paths}
     smallest = min(hashes.values(), default=0)
     # In a small folder none may fall below one in twenty: then the least is held out.
