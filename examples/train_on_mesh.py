@@ -46,7 +46,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in two minutes")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("keras_parti").setLevel(logging.INFO)
     keras.utils.set_random_seed(args.seed)
     if args.quick:
         args.workdir, args.tokenizer = "runs/quick/mesh", "runs/quick/untrained"

@@ -1,6 +1,7 @@
 """From a word to a strategy, and what is said where its devices are missing."""
 
 import json
+import types
 
 import pytest
 
@@ -9,6 +10,7 @@ tf = pytest.importorskip("tensorflow")
 from keras_parti import cli, training  # noqa: E402
 from keras_parti.cli.parser import build_parser  # noqa: E402
 from keras_parti.training.strategies import STRATEGIES  # noqa: E402
+from keras_parti.training.workdir import Checkpoints  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,23 @@ def test_a_cluster_that_cannot_be_read_is_said(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "worker 1 of 2")
     with pytest.raises(ValueError, match=r"must be JSON .* Received: 'worker 1 of 2'"):
         training.strategy("auto")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_several_workers_the_first_writes_checkpoints(tmp_path, is_first):
+    extended = types.SimpleNamespace(should_checkpoint=is_first)
+    model = types.SimpleNamespace(
+        distribute_strategy=types.SimpleNamespace(extended=extended),
+        variables=[],
+        metrics_variables=[],
+        optimizer=types.SimpleNamespace(variables=[], use_ema=False),
+        trainable_variables=[],
+        save_dir=lambda path: None,
+    )
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    assert any(tmp_path.iterdir()) is is_first
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)

@@ -19,7 +19,8 @@ def import_tensorflow(debug=False):
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         os.environ["GRPC_VERBOSITY"] = "ERROR"
     logging.basicConfig(format="keras-parti: %(message)s")
-    logging.getLogger("keras_parti.training").setLevel(logging.INFO)
+    for name in ("keras_parti.training", "keras_parti.mesh"):
+        logging.getLogger(name).setLevel(logging.INFO)
     with contextlib.nullcontext() if debug else silent_stderr():
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  its library introduces itself as well

@@ -137,6 +137,9 @@ class Checkpoints(keras.callbacks.Callback):
         return 0
 
     def on_epoch_end(self, epoch, logs=None):
+        strategy = getattr(self.model, "distribute_strategy", None)
+        if strategy is not None and not strategy.extended.should_checkpoint:
+            return  # another worker of the run writes into the same folder
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "aside.npz"
         np.savez(aside, *map(ops.convert_to_numpy, _variables(self.model)))
