@@ -12,6 +12,7 @@ from keras_parti import lazy
 _HOMES = {
     "Layout": "layouts",
     "MeshStep": "step",
+    "distribution": "gspmd",
     "from_keras": "weights",
     "to_keras": "weights",
 }
