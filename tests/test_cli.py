@@ -28,6 +28,7 @@ from keras_parti.text import Vocabulary, train_vocabulary
 from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.parti import train_parti
 from keras_parti.training.tokenizer import Losses, train_tokenizer
+from keras_parti.training.upsampler import train_upsampler
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
 COMMANDS = [
@@ -39,6 +40,7 @@ COMMANDS = [
     "train tokenizer",
     "train detokenizer",
     "train parti",
+    "train upsampler",
     "encode",
     "export",
     "serve",
@@ -47,8 +49,10 @@ COMMANDS = [
     "evaluate parti-prompts",
     "evaluate reconstruction",
     "evaluate retrieval",
+    "evaluate upscaling",
     "explain",
     "presets",
+    "upscale",
 ]
 LONG = ("pear " * 2000)[:10_000]
 PROMPTS = ["red fox in google style", "", "Füchse, 狐, 🦊", LONG, "broken \udcff byte"]
@@ -90,6 +94,7 @@ def laid_out(tmp_path, monkeypatch):
     for name in [
         "tokenizer",
         "parti",
+        "upsampler",
         "vim",
         "tokens",
         "captioned",
@@ -102,6 +107,7 @@ def laid_out(tmp_path, monkeypatch):
     for name in (
         "runs/vocab/vocabulary.model",
         "models.config",
+        "photo.jpg",
         "PartiPrompts.tsv",
         "pt_inception-2015-12-05-6726825d.pth",
     ):
@@ -161,6 +167,10 @@ def test_the_sampling_options_are_those_of_the_library():
             "train parti --data runs/tokens --preset parti_tiny --workdir x "
             "--vocab runs/vocab/vocabulary.model",
             train_parti,
+        ),
+        (
+            "train upsampler --data x --preset wdsr_tiny --workdir x",
+            train_upsampler,
         ),
     ],
 )

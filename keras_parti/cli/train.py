@@ -102,13 +102,12 @@ def upsampler(args):
         args.l2_weight = 1.0 if tokenizer else 0.0
     _begin(args)
     model = WDSR.from_preset(args.preset, dtype=args.dtype)
-    side = tokenizer.config.image_size if tokenizer else 48
     train_upsampler(
         model,
         args.data,
         args.workdir,
         tokenizer,
-        args.image_size or side * model.scale,
+        args.image_size,
         **_run_options(args),
         **_loss_options(args, model),
     )

@@ -139,7 +139,7 @@ def train_upsampler(
     name_or_dir,
     workdir,
     tokenizer=None,
-    image_size=96,
+    image_size=None,
     steps=5_000,
     batch_size=16,
     accumulated_batches=1,
@@ -165,8 +165,8 @@ def train_upsampler(
         name_or_dir: str. A picture set, as `keras_parti.data.load` takes it.
         workdir: str or path of the run.
         tokenizer: `ViTVQGAN` or None. Its weights stay as they are.
-        image_size: int. Side of the originals, in pixels; with a tokenizer `scale`
-            times its own.
+        image_size: int. Side of the originals, in pixels; None for `scale` times the
+            tokenizer's, or times 48.
         steps: int. Updates of the whole run, rounded up to whole epochs.
         batch_size: int. Pictures a batch.
         accumulated_batches: int. Batches whose mean gradient makes one step.
@@ -188,6 +188,8 @@ def train_upsampler(
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
         - [Yu et al., 2018](https://arxiv.org/abs/1808.08718), section 4
     """
+    if image_size is None:
+        image_size = model.scale * (tokenizer.config.image_size if tokenizer else 48)
     upsampling = Upsampling(model, image_size, tokenizer)
     terms = terms or (Losses() if tokenizer else PLAIN)
     originals = data.load(
