@@ -48,6 +48,8 @@ def test_named_layouts_are_their_rules():
     for name, rules in PRESETS.items():
         named = Layout("data:2;model:4", name)
         assert named.splits == Layout("data:2;model:4", rules).splits
+    both = Layout("data:2;model:4", "two_d;length:model").splits
+    assert both == {**named.splits, "length": "model"}
     assert Layout("", "").devices == 1
     assert Layout("data:2;model:4", "").splits == {}
 

@@ -114,7 +114,7 @@ def test_the_command_prints_a_plan_and_a_search(capsys):
     assert "450,000 steps" in words
     assert "fits" in words
     assert main(["plan", *mesh, "--search"]) == 0
-    assert "batch:data;heads:model;mlp:model;vocab:model" in capsys.readouterr().out
+    assert "two_d;length:model;memory:model" in capsys.readouterr().out
 
 
 def test_the_command_says_in_one_line_what_is_wrong(capsys):

@@ -44,8 +44,8 @@ class Layout:
     Args:
         mesh: str, such as `"data:8;model:4"`: names and sizes of the mesh's axes. The
             empty string is one device.
-        rules: str, such as `"batch:data;heads:model"`, or a name among `PRESETS`. Axes
-            without a rule are whole on every device.
+        rules: str, such as `"batch:data;heads:model"`, where a name among `PRESETS`
+            stands for its rules. Axes without a rule are whole on every device.
 
     Raises:
         ValueError: a part that cannot be read, an unknown axis, one that has two rules,
@@ -108,7 +108,7 @@ class Layout:
     @functools.cached_property
     def splits(self):
         """The mesh axis that each split axis of a tensor lies over."""
-        text = PRESETS.get(self.rules, self.rules)
+        text = ";".join(PRESETS.get(part, part) for part in self.rules.split(";"))
         return _pairs(text, "layout", "batch:data;heads:model", PRESETS)
 
     @property

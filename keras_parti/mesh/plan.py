@@ -157,15 +157,15 @@ def search(config, devices, batch_size, device="tpu_v4", dtype="mixed_bfloat16")
     Returns:
         List of `Plan`.
     """
-    rules = [*PRESETS.values(), f"{PRESETS['two_d']};length:model;memory:model"]
+    rules = {**PRESETS, "two_d;length:model;memory:model": PRESETS["two_d"]}
     found = []
     for model in (n for n in range(1, devices + 1) if devices % n == 0):
-        for rule in rules:
+        for name, rule in rules.items():
             over = {"data": devices // model, "model": model}
             if any((size > 1) != (f":{axis}" in rule) for axis, size in over.items()):
                 continue
             mesh = ";".join(f"{axis}:{n}" for axis, n in over.items() if n > 1)
-            layout = Layout(mesh, rule)
+            layout = Layout(mesh, name)
             for rematerialise in (False, True):
                 options = (batch_size, device, dtype, rematerialise)
                 try:
