@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from keras_parti.cli import main
 from keras_parti.mesh import Layout
 from keras_parti.mesh.plan import plan
 from keras_parti.mesh.simd import describe_topology, lower
@@ -63,3 +64,12 @@ def test_a_pod_of_other_sizes_than_the_layout_is_refused():
     other = dataclasses.replace(LAYOUT, mesh="data:3;model:2")
     with pytest.raises(ValueError, match="`batch` of 16 does not split into 3"):
         lower(CONFIG, other, 16)
+
+
+def test_the_command_counts_slices_and_collectives(capsys):
+    command = ["plan", "--preset", "parti_tiny", "--mesh", "a:2", "--layout", "batch:a"]
+    assert main([*command, "--batch", "2", "--dtype", "float32", "--lower"]) == 0
+    words = capsys.readouterr().out
+    planned = plan(Parti.preset_config("parti_tiny"), Layout("a:2", "batch:a"), 2)
+    assert f"{planned.weights + planned.optimizer:,}" in words
+    assert "CrossReplicaSum over a, float32" in words

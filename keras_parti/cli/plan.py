@@ -31,7 +31,11 @@ def plan(args):
     if args.search:
         _print_found(search_layouts(config, layout.devices, *options))
         return
-    found = make_plan(config, layout, *options, not args.keep_activations)
+    recomputed = not args.keep_activations
+    if args.lower:
+        _print_lowered(config, layout, args.batch, args.dtype, recomputed)
+        return
+    found = make_plan(config, layout, *options, recomputed)
     for words, value, more in _rows(found, PARTI[args.preset].params):
         print(f"{words:34}{value:>12}  {more}".rstrip())
 
@@ -83,6 +87,22 @@ def _print_found(plans):
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     for row in rows:
         print("  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)))
+
+
+def _print_lowered(config, layout, batch_size, dtype, recomputed):
+    from keras_parti.cli import quiet
+
+    quiet.import_tensorflow()
+    from keras_parti.mesh.simd import lower
+
+    found = lower(config, layout, batch_size, dtype, recomputed)
+    slices = len(found["slices"])
+    print(f"operations of the program        {found['operations']:>14,}")
+    print(f"arrays, each a slice a device    {slices:>14,}")
+    print(f"bytes of the slices of a device  {found['variable_bytes']:>14,}")
+    for (kind, axes, dtype), row in sorted(found["collectives"].items()):
+        words = f"{kind} over {axes}, {dtype}"
+        print(f"{words:33}{row['count']:>14,}  of {row['bytes'] / 1e9:.4g} GB")
 
 
 def _gib(count):

@@ -50,6 +50,13 @@ def add_plan(commands):
         action="store_true",
         help="list the layouts of as many devices that fit, the fastest first",
     )
+    command.add_argument(
+        "--lower",
+        action="store_true",
+        help="build the step's Mesh-TensorFlow graph for a pod of TPUs that is only "
+        "described, and count its slices and collectives; of parti_20b that takes "
+        "minutes",
+    )
     command.set_defaults(needs_tensorflow=False)
 
 
