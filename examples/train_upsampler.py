@@ -4,9 +4,10 @@ Quickly, a tiny one on the pictures of the tests, in half a minute on two cores:
 
     python examples/train_upsampler.py --quick
 
-In full, on 32 photographs, in about ten minutes on one core. After 1,600 of the 3,000
-steps it is 1.08 dB above bicubic, 40.95 to 39.87 dB of PSNR, on 128 random squares of
-the 11 photographs that it never saw:
+In full, on 32 photographs, in about six minutes on one core (2,000 steps of 0.18 s), to
+2.6 dB above bicubic, 42.67 to 40.04 dB of PSNR, on 26 crops spread evenly over the 253
+of the 11 photographs that it never saw (the rate of that run fell along the cosine of
+3,000 steps up to step 1,600, then along that of 2,000):
 
     python examples/train_upsampler.py
 
@@ -58,7 +59,7 @@ def main(argv=None):
     parser.add_argument("--discriminator", help="preset, if there is to be one")
     parser.add_argument("--workdir", default="runs/upsampler", help="the run's folder")
     parser.add_argument("--image-size", type=int, default=64, help="of squares, pixels")
-    parser.add_argument("--steps", type=int, default=3000, help="batches")
+    parser.add_argument("--steps", type=int, default=2000, help="batches")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
     parser.add_argument("--seed", type=int, default=0)
