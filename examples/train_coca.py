@@ -4,10 +4,14 @@ Quickly, with a tiny model and the pictures of the tests, in 30 s on two cores:
 
     python examples/train_coca.py --quick
 
-In full, after examples/train_parti.py, whose vocabulary it reads; some 20 minutes on
-one idle core:
+In full, after examples/train_parti.py, whose vocabulary it reads; 1,000 steps take some
+20 minutes on one core:
 
     python examples/train_coca.py --parti runs/parti --workdir runs/coca
+
+Measured after 500 steps of a run of 700 on emoji_captions/full and small, half of each
+(`keras-parti train coca`): of 410 pictures of names it never saw, 17 % find their
+caption first, by chance 0.2 %.
 
 Interrupted, the same command goes on. The same as commands: `keras-parti train coca`,
 `keras-parti evaluate matching`, `keras-parti export --coca`.
