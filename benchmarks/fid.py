@@ -11,7 +11,7 @@ timed does not depend on them, and the real ones come with no package. The packa
 requirement, and lives in an environment of its own:
 
     python -m venv peers
-    peers/bin/pip install torch torchvision pytorch-fid
+    peers/bin/pip install torch torchvision pytorch-fid "scipy<1.18"
 """
 
 import argparse
