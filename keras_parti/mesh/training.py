@@ -7,15 +7,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_parti.data.token_cache import read_manifest
 from keras_parti.layers.embeddings import BOS, EOS, PAD
 from keras_parti.mesh.checkpoints import read_checkpoint, write_checkpoint
 from keras_parti.mesh.parti import ids_before
 from keras_parti.mesh.step import MeshStep
 from keras_parti.mesh.weights import from_keras, to_keras
 from keras_parti.models import Parti
-from keras_parti.optimizers import WarmupExponential, warmup_cosine
-from keras_parti.training.parti import SCHEDULES, batches
+from keras_parti.training.parti import batches, rate_of, validation_batches
 from keras_parti.training.workdir import check_config
 
 logger = logging.getLogger(__name__)
@@ -77,7 +75,7 @@ def train_on_mesh(
     """
     workdir = Path(workdir)
     epochs = -(-steps // steps_per_epoch)
-    rate = _rate(schedule, learning_rate, warmup_steps, epochs * steps_per_epoch)
+    rate = rate_of(schedule, learning_rate, warmup_steps, epochs * steps_per_epoch)
     check_config("Parti", config, workdir)
     step = MeshStep(
         config,
@@ -151,28 +149,11 @@ def hidden(ids, config, seed):
     }
 
 
-def _rate(schedule, learning_rate, warmup_steps, total):
-    if schedule not in SCHEDULES:
-        raise ValueError(
-            f"`schedule` must be one of {SCHEDULES}. Received: {schedule!r}"
-        )
-    if schedule == "cosine":
-        return warmup_cosine(learning_rate, warmup_steps, total)
-    hold = max(warmup_steps, total * 85 // 450)
-    return WarmupExponential(learning_rate, warmup_steps, hold, max(total, hold + 1))
-
-
 def _validate(step, caches, vocabulary, batch_size):
     """Returns the mean figures of the validation split's whole batches."""
-    caches = caches if isinstance(caches, dict) else {caches: 1.0}
-    held_out = {
-        cache: weight
-        for cache, weight in caches.items()
-        if "validation" in read_manifest(cache)["splits"]
-    }
-    if not held_out:
+    data = validation_batches(caches, vocabulary, batch_size)
+    if data is None:
         return {}
-    data = batches(held_out, "validation", vocabulary, batch_size)
     logs = [
         step.evaluate(ids)
         for ids, _ in data.as_numpy_iterator()

@@ -225,22 +225,11 @@ def train_parti(
             f"`accumulated_batches` must divide `steps_per_epoch`, {steps_per_epoch}. "
             f"Received: accumulated_batches={accumulated_batches}"
         )
-    if schedule not in SCHEDULES:
-        raise ValueError(
-            f"`schedule` must be one of {SCHEDULES}. Received: {schedule!r}"
-        )
     epochs = -(-steps // steps_per_epoch)
     total = epochs * steps_per_epoch
-    if schedule == "cosine":
-        rate = warmup_cosine(learning_rate, warmup_steps, total)
-    else:
-        hold = max(warmup_steps, total * 85 // 450)
-        rate = WarmupExponential(
-            learning_rate, warmup_steps, hold, max(total, hold + 1)
-        )
     compile_parti(
         model,
-        rate,
+        rate_of(schedule, learning_rate, warmup_steps, total),
         optimizer=optimizer,
         average=average,
         accumulated_batches=accumulated_batches,
@@ -262,12 +251,40 @@ def train_parti(
         steps_per_epoch,
         [figures, *callbacks],
         verbose,
-        validation_data=_validation(caches, vocabulary, batch_size),
+        validation_data=validation_batches(caches, vocabulary, batch_size),
     )
 
 
-def _validation(caches, vocabulary, batch_size):
-    """Returns the validation batches of the caches that have some, or None."""
+def rate_of(schedule, learning_rate, warmup_steps, steps):
+    """Returns the learning rate of a run, a schedule of Keras.
+
+    Args:
+        schedule: str, "cosine" or "exponential", see `train_parti`.
+        learning_rate: float. Its peak.
+        warmup_steps: int.
+        steps: int. Those of the whole run.
+
+    Raises:
+        ValueError: there is no such schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"`schedule` must be one of {SCHEDULES}. Received: {schedule!r}"
+        )
+    if schedule == "cosine":
+        return warmup_cosine(learning_rate, warmup_steps, steps)
+    hold = max(warmup_steps, steps * 85 // 450)
+    return WarmupExponential(learning_rate, warmup_steps, hold, max(steps, hold + 1))
+
+
+def validation_batches(caches, vocabulary, batch_size):
+    """Returns the validation batches of the caches that have some, or None.
+
+    Args:
+        caches: as `train_parti` takes them.
+        vocabulary: `keras_parti.text.Vocabulary`.
+        batch_size: int. Pictures a batch.
+    """
     caches = caches if isinstance(caches, dict) else {caches: 1.0}
     held_out = {
         cache: weight
