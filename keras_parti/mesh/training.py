@@ -13,6 +13,7 @@ from keras_parti.mesh.parti import ids_before
 from keras_parti.mesh.step import MeshStep
 from keras_parti.mesh.weights import from_keras, to_keras
 from keras_parti.models import Parti
+from keras_parti.training.guards import check_finite
 from keras_parti.training.parti import batches, rate_of, validation_batches
 from keras_parti.training.workdir import check_config
 
@@ -106,7 +107,7 @@ def train_on_mesh(
             ids = hidden(next(data)[0], config, (seed, step.done))
             learning = float(rate(step.done))
             logs.append(step.train(ids, learning))
-            _check_finite(logs[-1], step.done)
+            check_finite(logs[-1], f"step {step.done}")
         write_checkpoint(workdir / "checkpoints", step.done, step.arrays())
         means = {name: np.mean([log[name] for log in logs]) for name in logs[0]}
         boards.write("train", epoch, {**means, "learning_rate": learning})
@@ -160,16 +161,6 @@ def _validate(step, caches, vocabulary, batch_size):
         if len(ids["image_ids"]) == batch_size
     ]
     return {name: np.mean([log[name] for log in logs]) for name in (logs or [{}])[0]}
-
-
-def _check_finite(log, done):
-    for name, value in log.items():
-        if not np.isfinite(value):
-            raise ValueError(
-                f"Training stopped at step {done}: `{name}` must be finite. "
-                f"Received: {value}. The last checkpoint is from before; a lower "
-                "learning rate or a longer warm-up may get past this step."
-            )
 
 
 class _Boards:

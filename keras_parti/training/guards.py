@@ -28,26 +28,33 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = self.epoch * (self.params.get("steps") or 0) + batch + 1
-        self._check(logs or {}, f"step {step}")
+        check_finite(logs or {}, f"step {step}")
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check(logs or {}, f"the end of epoch {epoch + 1}")
+        when = f"the end of epoch {epoch + 1}"
+        check_finite(logs or {}, when)
         for variable in self.model.trainable_variables:
-            values = ops.convert_to_numpy(variable)
-            if not np.isfinite(values).all():
-                self._stop(f"the end of epoch {epoch + 1}", variable.path, values)
+            _check_values(variable.path, variable, when)
 
-    def _check(self, logs, when):
-        names = sorted(logs, key="loss".__eq__)  # the sum last, else as they stand
-        for name in names:
-            value = np.asarray(ops.convert_to_numpy(logs[name]))
-            if not np.isfinite(value).all():
-                self._stop(when, name, value)
 
-    def _stop(self, when, name, values):
-        value = values[~np.isfinite(values)].flat[0]
+def check_finite(figures, when):
+    """Raises `ValueError` at the first figure that is NaN or infinite.
+
+    Args:
+        figures: dict of names to numbers; `loss`, the sum of others, is looked at last.
+        when: str. Where the run is, such as "step 3".
+    """
+    for name in sorted(figures, key="loss".__eq__):  # else as they stand
+        _check_values(name, figures[name], when)
+
+
+def _check_values(name, values, when):
+    values = np.asarray(ops.convert_to_numpy(values))
+    finite = np.isfinite(values)
+    if not finite.all():
         raise ValueError(
-            f"Training stopped at {when}: `{name}` must be finite. Received: {value}. "
+            f"Training stopped at {when}: `{name}` must be finite. "
+            f"Received: {values[~finite].flat[0]}. "
             "The last checkpoint is from before; a lower learning rate, a longer "
             "warm-up or a smaller gradient norm may get past this step."
         )
