@@ -47,7 +47,7 @@ class Job:
 
     @property
     def signature(self):
-        """What runs one at a time; None where it does not matter."""
+        """What few runs are at work of at a time; None where it does not matter."""
         return self.kind and self.kind[:2]
 
     def hopeless(self):
