@@ -5,8 +5,6 @@ both backends: the last test but one starts it again, on JAX without TensorFlow.
 """
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from on_jax import run_on_jax
 
 from keras_parti import models
 from keras_parti.losses import TokenCrossEntropy
@@ -236,21 +235,7 @@ def test_all_of_this_on_jax_without_tensorflow(tmp_path):
     for case in CASES:
         outputs = arrays(built(case)(case.inputs))
         np.savez(tmp_path / f"{case.model.__name__}.npz", **outputs)
-    script = (
-        "import sys; sys.modules['tensorflow'] = None; import pytest; "
-        "sys.exit(pytest.main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "-q", "-p", "no:cacheprovider", __file__],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "KERAS_PARTI_EXPECTED": os.fspath(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_on_jax(__file__, tmp_path)
 
 
 def test_every_public_model_has_a_case():
