@@ -219,19 +219,19 @@ def echo():
     def application(environ, start_response):
         body = environ["wsgi.input"].read()
         if body == b"wait":
-            begun.set()
+            begun.release()
             end = time.monotonic() + 30
             gone = environ["waitress.client_disconnected"]
             while not gone() and time.monotonic() < end:
                 time.sleep(0.01)
             seen.append(gone())
         if body == b"slow":
-            begun.set()
+            begun.release()
             time.sleep(0.3)
         start_response("200 OK", [("Content-Length", str(len(body)))])
         return [body]
 
-    seen, begun = [], threading.Event()
+    seen, begun = [], threading.Semaphore(0)
     port = listening("127.0.0.1", 0)
     server = HttpServer(application, port, threads=2, max_body_bytes=10_000)
     server.rest_address = f"127.0.0.1:{port.getsockname()[1]}"
@@ -274,7 +274,7 @@ def test_large_bodies_and_headers_are_refused(echo):
 def test_a_client_that_leaves_is_noticed(echo):
     connection = connect(echo)
     connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nwait")
-    assert echo.begun.wait(30)
+    assert echo.begun.acquire(timeout=30)
     connection.close()
     end = time.monotonic() + 30
     while not echo.seen and time.monotonic() < end:
@@ -286,7 +286,8 @@ def test_stop_lets_answers_out(echo):
     connections = [connect(echo) for _ in range(2)]
     for connection in connections:
         connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nslow")
-    assert echo.begun.wait(30)
+    for _ in connections:
+        assert echo.begun.acquire(timeout=30)
     echo.stop(grace=30)
     for connection in connections:
         assert connection.recv(1000).endswith(b"slow")
