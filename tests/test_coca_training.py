@@ -140,10 +140,33 @@ def test_a_batch_begins_with_reconstructions(folder, vocabulary):
     np.testing.assert_array_equal(targets["tokens"], some["text_ids"][:, 1:])
 
 
-def test_a_resumed_order_is_that_of_an_uninterrupted_run(folder, vocabulary):
+def test_pictures_of_one_name_come_together(tmp_path, vocabulary):
+    """Of six pictures of red and one each of two others, two of a name at most."""
+    for number, colour in enumerate(["red"] * 6 + ["green", "blue"]):
+        pixels = np.abs(np.full((12, 12, 3), COLOURS[colour], int) - number)
+        path = tmp_path / "train" / f"style {number}" / f"{colour}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels.astype("uint8")).save(path)
+        path.with_suffix(".txt").write_text(f"{colour} thing in style {number}")
+    (tmp_path / "validation").mkdir()
+    Image.fromarray(pixels.astype("uint8")).save(tmp_path / "validation" / "red.png")
+    stream = batches(
+        str(tmp_path), vocabulary, 4, 12, shift=0, flip_rate=0.0, together=2
+    )
+    # A pass is one green, one blue, and two of red next to each other.
+    passes = [np.rint(b["images"][:, 0, 0] * 255) for b, _ in stream.take(12)]
+    reds = [tuple(p[:, 0][p[:, 0] > 100]) for p in passes]
+    assert all(len(pair) == 2 and len(set(pair)) == 2 for pair in reds)
+    assert len({red for pair in reds for red in pair}) == 6
+    assert len(set(reds)) > 3
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_resumed_order_is_that_of_an_uninterrupted_run(folder, vocabulary, together):
     sets = {str(folder): 2.0}
-    whole = list(batches(sets, vocabulary, 2, 12, seed=7).take(4))
-    rest = list(batches(sets, vocabulary, 2, 12, seed=7, skipped=2).take(2))
+    options = {"seed": 7, "together": together}
+    whole = list(batches(sets, vocabulary, 2, 12, **options).take(4))
+    rest = list(batches(sets, vocabulary, 2, 12, skipped=2, **options).take(2))
     for (ours, _), (theirs, _) in zip(whole[2:], rest, strict=True):
         for name in ours:
             np.testing.assert_array_equal(ours[name], theirs[name])
@@ -199,3 +222,5 @@ def test_what_does_not_fit_is_said(folder, vocabulary, tmp_path):
         train_coca(model, str(folder), vocabulary, tmp_path)
     with pytest.raises(ValueError, match="weight of a set must be positive"):
         batches({str(folder): 0.0}, vocabulary, 2, 12)
+    with pytest.raises(ValueError, match="`together` must be at least 1"):
+        batches(str(folder), vocabulary, 2, 12, together=0)

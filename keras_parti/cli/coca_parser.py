@@ -74,6 +74,15 @@ def add_coca_training(parts):
         "keep a moving average of the weights, with this momentum, such as 0.999",
         number(0, 1),
     )
+    option(
+        command,
+        "--together",
+        "N",
+        "pictures of one name that follow each other at most, so that a text chooses "
+        "among its styles",
+        integer(1),
+        1,
+    )
     add_run(command, steps=3000, batch_size=64, learning_rate=8e-4, warmup_steps=100)
 
 

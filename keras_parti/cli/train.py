@@ -228,6 +228,7 @@ def coca(args):
         shift=args.shift,
         flip_rate=args.flip_rate,
         average=args.average,
+        together=args.together,
     )
     print(
         f"The CoCa is in {args.workdir}. Next: keras-parti export --coca "

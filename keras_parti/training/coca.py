@@ -74,6 +74,7 @@ def batches(
     shift=4,
     flip_rate=0.5,
     captions=True,
+    together=1,
     skipped=0,
 ):
     """Returns batches of the split `train` of picture sets as CoCa's `fit` takes them.
@@ -92,6 +93,10 @@ def batches(
         flip_rate: float in `[0, 1]`. How often a picture is mirrored. What is written
             in it cannot be read then; 0 for such sets.
         captions: bool. Whether there is a captioning loss.
+        together: int. With 1 pictures come one by one. With more, one name after the
+            other, each with so many of its pictures at most: a text is then to choose
+            among the styles and tones of one thing, which a batch drawn at random
+            seldom holds. All names are drawn equally often.
         skipped: int. First batches that are left out.
 
     Returns:
@@ -99,16 +104,18 @@ def batches(
         which the loss does not look at, and with captions `tokens`, the next ids.
 
     Raises:
-        ValueError: as `keras_parti.data.load`, or a weight is not positive, or the set
-            has no captions.
+        ValueError: as `keras_parti.data.load`, or a weight is not positive, `together`
+            is not, or the set has no captions.
     """
+    if together < 1:
+        raise ValueError(f"`together` must be at least 1. Received: {together}")
     sets = sets if isinstance(sets, dict) else {sets: 1.0}
     for name, weight in sets.items():
         if not weight > 0:
             raise ValueError(
                 f"The weight of a set must be positive. Received: {weight} of {name}"
             )
-    datasets = [_shuffled(name, image_size, seed) for name in sets]
+    datasets = [_shuffled(name, image_size, seed, together) for name in sets]
     again = round(reconstructed * batch_size) if tokenizer is not None else 0
     dataset = datasets[0]
     if len(datasets) > 1:
@@ -143,7 +150,7 @@ def batches(
     )
 
 
-def _shuffled(name, image_size, seed):
+def _shuffled(name, image_size, seed, together):
     """The training pictures of a set with their texts, in memory, for ever."""
     dataset = data.load(name, "train", image_size=image_size)
     features = dataset.element_spec
@@ -159,7 +166,29 @@ def _shuffled(name, image_size, seed):
         return {"image": image, **_texts(example)}
 
     count = max(1, data.splits(name)["train"])
-    return dataset.map(pack).cache().shuffle(count, seed=seed).repeat()
+    dataset = dataset.map(pack)
+    if together == 1:
+        return dataset.cache().shuffle(count, seed=seed).repeat()
+
+    def choose(index, pictures):
+        rows = tf.range(tf.shape(pictures["image"])[0])
+        own = tf.cast(tf.stack([tf.constant(seed, tf.int64), index]), tf.int32)
+        rows = tf.random.experimental.stateless_shuffle(rows, own)[:together]
+        return {key: tf.gather(value, rows) for key, value in pictures.items()}
+
+    return (
+        dataset.group_by_window(
+            lambda example: tf.strings.to_hash_bucket_fast(example["name"], 2**62),
+            lambda _, pictures: pictures.ragged_batch(count),
+            window_size=count,
+        )
+        .cache()
+        .shuffle(count, seed=seed)
+        .repeat()
+        .enumerate()
+        .map(choose)
+        .unbatch()
+    )
 
 
 def _texts(example):
@@ -226,6 +255,7 @@ def train_coca(
     shift=4,
     flip_rate=0.5,
     average=None,
+    together=1,
     steps_per_epoch=100,
     seed=0,
     callbacks=(),
@@ -253,6 +283,7 @@ def train_coca(
         shift: int, see `batches`.
         flip_rate: float, see `batches`.
         average: float or None, see `compile_coca`.
+        together: int, see `batches`.
         steps_per_epoch: int. Batches between two checkpoints.
         seed: int. Seed of the order of the pictures and of all that is drawn.
         callbacks: more Keras callbacks.
@@ -288,6 +319,7 @@ def train_coca(
             shift,
             flip_rate,
             captions=config.multimodal_layers is not None,
+            together=together,
             skipped=skipped,
         ),
         workdir,
