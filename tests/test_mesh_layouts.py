@@ -96,3 +96,12 @@ def test_layouts_need_no_tensorflow():
         "import keras_parti.mesh.variables; assert 'keras' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_devices_of_a_group_differ_along_axes_of_the_mesh():
+    layout = Layout("data:3;pipe:2;model:5", "two_d")
+    # Of device (d, p, m) the number is 10 d + 5 p + m.
+    assert layout.between([0 + 5 + 4, 20 + 5 + 4]) == "data"
+    assert layout.between([0 + 0 + 4, 0 + 5 + 4]) == "pipe"
+    assert layout.between([20 + 0 + 0, 0 + 0 + 4]) == "data,model"
+    assert layout.between([7]) == ""

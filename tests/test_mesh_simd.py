@@ -66,6 +66,19 @@ def test_a_pod_of_other_sizes_than_the_layout_is_refused():
         lower(CONFIG, other, 16)
 
 
+@pytest.mark.slow
+def test_the_largest_model_is_lowered_for_1024_devices():
+    config = Parti.preset_config("parti_20b")
+    layout = Layout("data:64;model:16", "two_d")
+    planned = plan(config, layout, 8192)
+    found = lower(config, layout, 8192)
+    assert found["variable_bytes"] == planned.weights + planned.optimizer
+    # Sums over 16 devices are of float32, around a ring.
+    row = found["collectives"]["CrossReplicaSum", "model", "float32"]
+    sent = 2 * 15 / 16 * row["bytes"]
+    assert planned.sent["model"] == pytest.approx(sent, rel=0.1)
+
+
 def test_the_command_counts_slices_and_collectives(capsys):
     command = ["plan", "--preset", "parti_tiny", "--mesh", "a:2", "--layout", "batch:a"]
     assert main([*command, "--batch", "2", "--dtype", "float32", "--lower"]) == 0

@@ -137,6 +137,19 @@ class Layout:
             for axis, size in zip(axes, shape, strict=True)
         )
 
+    def between(self, devices):
+        """Returns the axes of the mesh along which devices differ, joined by ",".
+
+        Args:
+            devices: list of int, their numbers in the mesh's order.
+        """
+        names, different = [], list(devices)
+        for name, size in reversed(self.axes.items()):
+            if len({device % size for device in different}) > 1:
+                names.append(name)
+            different = [device // size for device in different]
+        return ",".join(reversed(names))
+
     def check(self, sizes):
         """Raises `ValueError` where an axis does not split evenly.
 

@@ -100,7 +100,7 @@ class _Pod(mtf.simd_mesh_impl.SimdMeshImpl):
 
     Mesh-TensorFlow gives each variable a master copy on one host, and operations that
     cut and join it: of Parti's 20B this is more than a host holds, and a million
-    operations. Here a variable is its slices.
+    operations. Here a variable is one slice, of which every device has its own.
     """
 
     def __init__(self, layout):
@@ -113,26 +113,16 @@ class _Pod(mtf.simd_mesh_impl.SimdMeshImpl):
             mtf.convert_to_layout_rules(layout.splits.items()),
             device_assignment=assignment,
         )
-        self.names = [assignment.tpu_device(replica=i) for i in range(layout.devices)]
         self.slices, self._begins = {}, {}
         # Asked for by every collective, and the same for all over the same axes.
         groups = functools.cache(super()._create_group_assignment)
         self._create_group_assignment = lambda axes: groups(tuple(axes))
 
     def LaidOutVariable(self, variable, implementation):
-        """Makes the slices of a variable, one on each device."""
+        """Makes the slice of a variable that the program of a device sees."""
         shape = self.slice_shape(variable.shape)
-        dtype = variable.slice_dtype
-        self.slices[variable.name] = (tuple(shape), dtype.as_numpy_dtype)
-        handles = []
-        for i, device in enumerate(self.names):
-            with tf.device(device):
-                handles.append(
-                    gen_resource_variable_ops.var_handle_op(
-                        dtype, shape, shared_name=f"{variable.name}_slice_{i}"
-                    )
-                )
-        return _Slices(variable, handles, self)
+        self.slices[variable.name] = (tuple(shape), variable.slice_dtype.as_numpy_dtype)
+        return _Slice(variable, shape, self)
 
     def slice(self, tensor, shape):
         """Cuts a device's part out of a tensor that all have."""
@@ -146,24 +136,22 @@ class _Pod(mtf.simd_mesh_impl.SimdMeshImpl):
         return self.LaidOutTensor([tf.slice(tensor, begin, self.slice_shape(shape))])
 
 
-class _Slices:
-    """One variable as all cores see it: its own slice."""
+class _Slice:
+    """One variable as every device sees it: its own slice, of a name all share."""
 
-    def __init__(self, variable, handles, implementation):
-        self.variable, self.handles = variable, handles
-        value = gen_resource_variable_ops.read_variable_op(
-            self._handle(), variable.slice_dtype
+    def __init__(self, variable, shape, implementation):
+        self.dtype = variable.slice_dtype
+        self.handle = gen_resource_variable_ops.var_handle_op(
+            self.dtype, shape, shared_name=f"{variable.name}_slice"
         )
-        value.set_shape(implementation.slice_shape(variable.shape))
+        value = gen_resource_variable_ops.read_variable_op(self.handle, self.dtype)
+        value.set_shape(shape)
         self.laid_out_tensor = implementation.LaidOutTensor([value])
 
     def assign_to_slices(self, assign, values):
         (value,) = values
-        value = tf.cast(value, self.variable.slice_dtype)
-        return gen_resource_variable_ops.assign_variable_op(self._handle(), value)
-
-    def _handle(self):
-        return self.handles[0]
+        value = tf.cast(value, self.dtype)
+        return gen_resource_variable_ops.assign_variable_op(self.handle, value)
 
 
 def _needed(fetched):
@@ -185,17 +173,8 @@ def _collectives(operations, layout, graph):
             continue
         value = operation.outputs[0]
         groups = tf.get_static_value(operation.inputs[1])
-        axes = _axes_of(groups, layout)
+        axes = layout.between(groups[0].tolist())
         row = found[operation.type, axes, value.dtype.name]
         row["count"] += 1
         row["bytes"] += value.shape.num_elements() * value.dtype.size
     return dict(found)
-
-
-def _axes_of(groups, layout):
-    """Returns names of the mesh's axes along which the devices of a group differ."""
-    names, sizes = list(layout.axes), list(layout.axes.values())
-    places = np.array(np.unravel_index(np.asarray(groups)[0], sizes))
-    differ = (places != places[:, :1]).any(axis=1)
-    pairs = zip(names, differ, strict=True)
-    return ",".join(name for name, is_along in pairs if is_along)
