@@ -59,7 +59,7 @@ def add_evaluate(commands):
         "keras-parti evaluate retrieval --model saved_models/emoji "
         "--data emoji_captions/small --out results/retrieval",
     )
-    required(command, "--model", "DIR", "an exported model", folder)
+    add_where(command)
     required(command, "--data", "NAME", DATA)
     required(command, "--out", "DIR", "where to write", Path)
     option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)

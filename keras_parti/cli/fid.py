@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from keras_parti import sampling
-from keras_parti.cli.prompts import asked
+from keras_parti.cli.prompts import asked, scored_by
 from keras_parti.evaluation.fid import (
     captions,
     collect,
@@ -24,34 +24,43 @@ def fid(args):
         dtype = "mixed_bfloat16" if args.bfloat16 else "float32"
         network = feature_network(args.features, args.weights, dtype)
     options = {"count": args.count, "seed": args.seed}
+    coca = None
     if args.images:
         drawn = collect(args.images, network, args.image_size, "drawn", **options)
     else:
-        drawn = _draw(args, network, options)
+        drawn, coca = _draw(args, network, options)
     drawn.save(args.out / "drawn.npz")
     crop = "transformer" if args.crop == "near-centre" else None
     real = collect(
         args.against, network, args.image_size, "real", augment=crop, **options
     )
     real.save(args.out / "real.npz")
-    print(write_comparison(compare(real, drawn, args.seed), args.out))
+    results = compare(real, drawn, args.seed)
+    if coca is not None:
+        results["coca_score"] = coca
+    print(write_comparison(results, args.out))
     print(f"Wrote {args.out}")
 
 
 def _draw(args, network, options):
-    """Statistics of the best picture of each caption, drawn or there already."""
+    """Statistics of the best picture of each caption, drawn or there already.
+
+    And the mean of what the model's CoCa says of these pictures; None without one.
+    """
     prompts = []
     for source in args.against:
         prompts += captions(source, **options)
     prompts = [prompt._replace(index=i) for i, prompt in enumerate(prompts)]
     chosen = {name: getattr(args, name) for name in sampling.DEFAULTS}
     with asked(args) as (client, model, _):
+        score = scored_by(client)
         draw_prompts(
             lambda texts, seed: client.generate(texts, seed=seed, **chosen),
             prompts,
             args.out,
             num_samples=args.num_samples,
             seed=args.seed,
+            score=score,
             model=model,
             options=chosen,
         )
@@ -70,4 +79,6 @@ def _draw(args, network, options):
                     picture = picture.resize(size, Image.Resampling.BICUBIC)
                 yield record["file"], np.asarray(picture.convert("RGB"))
 
-    return picture_statistics(pictures(), network, len(best), "drawn")
+    found = picture_statistics(pictures(), network, len(best), "drawn")
+    mean = float(np.mean([record["score"] for record in best.values()]))
+    return found, mean if score == "coca" else None

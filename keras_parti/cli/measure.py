@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_parti import sampling
-from keras_parti.cli.draw import serving
+from keras_parti.cli.prompts import asked, scored_by
 from keras_parti.evaluation.matching import evaluate_matching
 from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
@@ -38,8 +38,7 @@ def reconstruction(args):
 def retrieval(args):
     """Measures text control."""
     splits = load_splits(args.data)
-    print(f"Loading {args.model} ...", flush=True)
-    with serving(args.model) as (server, client):
+    with asked(args) as (client, model, _):
 
         def reconstruct(images):
             return client.decode(client.encode(images)).astype(np.float32) / 255.0
@@ -55,7 +54,8 @@ def retrieval(args):
             guidance_scale=args.guidance_scale[0],
             guidance_scales=tuple(sorted(set(args.guidance_scale))),
             best_of=tuple(n for n in BEST_OF if n <= args.num_samples),
-            model_name=f"{args.model.resolve()}, version {server.version}",
+            score=client.score if scored_by(client) == "coca" else None,
+            model_name=f"{args.server or args.model.resolve()}, {model}",
             seed=args.seed,
         )
     _tell(args.out)

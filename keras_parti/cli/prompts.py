@@ -33,6 +33,7 @@ def parti_prompts(args):
             num_samples=args.num_samples,
             seed=args.seed,
             shard=args.shard,
+            score=scored_by(client),
             model=model,
             options=options,
         )
@@ -70,6 +71,11 @@ def asked(args):
             server, client = stack.enter_context(serving(args.model))
             name, version, shipped = server.name, server.version, is_shipped(args.model)
         yield client, f"{name}, version {version}", shipped
+
+
+def scored_by(client):
+    """Which of `prompt_run.SCORES` the `score` of the pictures of a model is."""
+    return "coca" if "score" in client.signatures() else "likelihood"
 
 
 def is_shipped(model):

@@ -268,7 +268,13 @@ def compare(real, drawn, seed=0):
 
 
 def write_comparison(results, out):
-    """Writes `results.json` and `table.md` of `compare`; returns the table."""
+    """Writes `results.json` and `table.md`; returns the table.
+
+    Args:
+        results: dict, as `compare` returns it, and where the model has a CoCa
+            `coca_score`, the mean over the drawn pictures and their captions.
+        out: path of the folder.
+    """
     first = "FID" if results["fid"] else f"Fréchet distance, {results['features']}"
     rows = [
         [first, f"{results['frechet_distance']:.3f}"],
@@ -285,6 +291,8 @@ def write_comparison(results, out):
             results[f"inception_score{end}"] for end in ("", "_deviation")
         )
         rows.append(["Inception score", f"{score:.2f} ± {deviation:.2f}"])
+    if "coca_score" in results:
+        rows.append(["mean CoCa score", f"{results['coca_score']:.3f}"])
     table = "\n\n".join(
         [
             f"{results['pictures']:,} pictures, compared with "

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from keras_parti.evaluation.prompt_run import read_records, read_run
+from keras_parti.evaluation.prompt_run import SCORES, read_records, read_run
 from keras_parti.evaluation.reports import markdown_table, write_report
 
 PAGE = Path(__file__).with_name("report.html")
@@ -30,6 +30,14 @@ GROUPS = {
     "Intermediate": {"Fine-grained Detail", "Style & Format"},
 }
 OTHERS = "Challenging"
+
+# The tables, by the figures they show, and what stands over their first columns.
+KINDS = {
+    "all": "",
+    "groups": "group of challenges",
+    "categories": "category",
+    "challenges": "challenge",
+}
 
 
 def write_prompt_report(out, prompts, num_samples, *, against=None, keep=4, note=""):
@@ -70,6 +78,7 @@ def write_prompt_report(out, prompts, num_samples, *, against=None, keep=4, note
                 "name": name,
                 "id": hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16],
                 "about": _about(run, _figures(records, prompts, num_samples)),
+                "score": SCORES[run["score"]][1],
                 **_pictures(folder, records, keep),
             }
             for name, run, folder, records in zip(
@@ -99,6 +108,7 @@ def _figures(records, prompts, num_samples):
         "pictures_per_second": len(records) / max(seconds, 1e-9),
         "peak_memory": max(record["memory"] for record in records),
         "truncated_prompts": len({r["index"] for r in records if r["truncated"]}),
+        "all": _by(records, lambda _: "all prompts"),
         "groups": _by(records, lambda record: group_of(record["challenge"])),
         "categories": _by(records, lambda record: record["category"]),
         "challenges": _by(records, lambda record: record["challenge"]),
@@ -122,16 +132,16 @@ def _by(records, key):
 
 
 def _table(results):
+    name, meaning = SCORES[results["run"]["score"]]
     words = [
         f"{results['pictures']:,} of {results['wanted']:,} pictures of "
         f"{results['prompts']:,} prompts in {_duration(results['seconds'])}: "
         f"{results['pictures_per_second']:.2f} a second in a process that took at most "
         f"{results['peak_memory'] / 1e9:.2f} GB. {results['truncated_prompts']} "
         "prompts were longer than the model reads.",
-        "The score is what the model ranks its own pictures of a prompt by, mostly the "
-        "mean log-likelihood of an image token in nats: no measure of quality.",
+        f"{meaning} Means over prompts: of all pictures, and of the best of each.",
     ]
-    for kind in ("groups", "categories", "challenges"):
+    for kind, title in KINDS.items():
         rows = [
             [
                 name,
@@ -140,16 +150,18 @@ def _table(results):
             ]
             for name, at in results[kind].items()
         ]
-        header = [kind, "prompts", "pictures", "mean score", "mean best score"]
+        header = [title, "prompts", "pictures", f"mean {name}", "of the best"]
         words.append(markdown_table(header, rows))
     return "\n\n".join(words)
 
 
 def _about(run, figures):
     options = run.get("options", {})
+    score = figures["all"]["all prompts"]["best_score"]
     return [
         ["model", str(run.get("model", ""))],
         ["pictures", f"{figures['pictures']:,} of {figures['wanted']:,}"],
+        [f"mean {SCORES[run['score']][0]} of the best", f"{score:.3f}"],
         ["time of drawing", _duration(figures["seconds"])],
         ["pictures a second", f"{figures['pictures_per_second']:.2f}"],
         ["memory of the process", f"{figures['peak_memory'] / 1e9:.2f} GB"],

@@ -25,9 +25,33 @@ from tqdm import tqdm
 ROWS = 16  # prompts drawn together: where the rate of the shipped model is highest
 KEY = "keras_parti"  # of the PNG text that holds the record, as JSON
 
+# What a model ranks its own pictures of a prompt by: in tables, and on pages.
+SCORES = {
+    "coca": (
+        "CoCa score",
+        "The score is the cosine that the model's CoCa finds between picture and "
+        "prompt, in [-1, 1]: what it chooses the best picture by. It compares runs "
+        "with the same CoCa only, and whoever chooses by it is flattered by it.",
+    ),
+    "likelihood": (
+        "log-likelihood",
+        "The score is the mean log-likelihood of an image token, in nats: what the "
+        "model, which has no CoCa, chooses the best picture by. It compares no prompts "
+        "and no models, and is no measure of quality.",
+    ),
+}
+
 
 def draw_prompts(
-    generate, prompts, out, *, num_samples=1, seed=0, shard=(0, 1), **identity
+    generate,
+    prompts,
+    out,
+    *,
+    num_samples=1,
+    seed=0,
+    shard=(0, 1),
+    score="likelihood",
+    **identity,
 ):
     """Draws what is missing of the pictures of some prompts.
 
@@ -43,6 +67,7 @@ def draw_prompts(
         num_samples: int. Pictures of a prompt. A folder may be given more later.
         seed: int.
         shard: pair of ints I and N: this process draws prompts I, I + N, I + 2N, ...
+        score: str, one of `SCORES`: what the `score` of `generate` is.
         **identity: plain values that decide the pictures besides: the model, the
             sampling options. A folder takes pictures of one identity only.
 
@@ -50,9 +75,11 @@ def draw_prompts(
         int. Pictures drawn now.
 
     Raises:
-        ValueError: the folder holds another run, the shard is none, or `generate`
-            returned other shapes.
+        ValueError: the folder holds another run, the shard or the score is none, or
+            `generate` returned other shapes.
     """
+    if score not in SCORES:
+        raise ValueError(f"`score` must be one of {list(SCORES)}. Received: {score!r}")
     part, parts = shard
     if not 0 <= part < parts:
         raise ValueError(f"`shard` must be I/N with 0 <= I < N. Received: {shard}")
@@ -60,7 +87,7 @@ def draw_prompts(
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     texts = "\n".join(prompt.text for prompt in prompts)
     digest = hashlib.sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
-    _check_run(out, {"prompts": digest, **identity})
+    _check_run(out, {"prompts": digest, "score": score, **identity})
     mine = prompts[part::parts]
     seeds = range(seed, seed + num_samples)
     done = {(r["index"], r["seed"]) for r in read_records(out)}

@@ -43,6 +43,11 @@ FIGURES = {
     "shuffled": "shuffled",
     "chance": "chance",
 }
+COCA = {
+    "value": "chosen pictures",
+    "ceiling": "true pictures, rebuilt",
+    "shuffled": "chosen, with other prompts",
+}
 # Columns of the comparison of guidance scales: all others are in `results.json`.
 COMPARED = (
     ("train", "name@1"),
@@ -65,6 +70,7 @@ def evaluate_retrieval(
     guidance_scales=(1.0, 1.5, 3.0),
     best_of=(1, 4, 16),
     num_guidance_queries=25,
+    score=None,
     model_name="",
     seed=0,
 ):
@@ -92,6 +98,8 @@ def evaluate_retrieval(
         guidance_scales: floats to compare; empty for no comparison.
         best_of: ints up to `num_samples`, to compare.
         num_guidance_queries: int. Prompts of a set in this comparison.
+        score: callable of uint8 pictures and a list of their prompts to float
+            `(pictures,)`, such as `Client.score`; None where the model has no CoCa.
         model_name: str that tells the weights apart, such as a path and version: kept
             pictures are used again only under the same name.
         seed: int.
@@ -99,7 +107,8 @@ def evaluate_retrieval(
     Returns:
         The content of `results.json`: `features` → name → `sets` → set → measure →
         `value`, `low`, `high`, `ceiling`, `of_ceiling`, `shuffled`, `chance`, and
-        `guidance`, a list of rows.
+        `guidance`, a list of rows; and where there is a `score`, `coca_score` → set →
+        `queries`, `value`, `ceiling`, `shuffled`.
 
     Raises:
         ValueError: unknown features, no `train` split, `best_of` above `num_samples`.
@@ -144,6 +153,9 @@ def evaluate_retrieval(
         images, _ = draw(pictures, guidance_scale, name)
         rebuilt = _reconstruct(reconstruct, pictures.images)
         found, ceiling = index.search(images[:, 0]), index.search(rebuilt)
+        if score is not None:
+            scored = coca_scores(score, images[:, 0], rebuilt, pictures.prompts)
+            results.setdefault("coca_score", {})[name] = scored
         for space in features:
             results["features"][space]["sets"][name] = measure(
                 found[space], ceiling[space], gallery, pictures, seed
@@ -212,6 +224,29 @@ def choose_queries(splits, num_queries, seed):
     return queries
 
 
+def coca_scores(score, drawn, rebuilt, prompts):
+    """Means of what a CoCa says of pictures and prompts, over a set of prompts.
+
+    Args:
+        score: callable, see `evaluate_retrieval`.
+        drawn: uint8 `(prompts, height, width, 3)`, the chosen pictures.
+        rebuilt: the tokenizer's reconstructions of the true ones.
+        prompts: sequence of str.
+
+    Returns:
+        A dict of floats: `queries`, `value` of the chosen pictures, `ceiling` of the
+        true ones, `shuffled` of the chosen ones with the next prompt of the set.
+    """
+    prompts = [str(prompt) for prompt in prompts]
+    asked = {
+        "value": (drawn, prompts),
+        "ceiling": (rebuilt, prompts),
+        "shuffled": (drawn, prompts[1:] + prompts[:1]),
+    }
+    means = {key: float(np.mean(score(*pair))) for key, pair in asked.items()}
+    return {"queries": len(prompts), **means}
+
+
 def _reconstruct(reconstruct, images):
     batches = [
         np.asarray(reconstruct(images[start : start + 32].astype(np.float32) / 255.0))
@@ -253,7 +288,18 @@ def _report(results):
         parts.append(markdown_table(header, rows))
         if number == 0 and figures["guidance"]:
             parts.append(_guidance_table(figures["guidance"]))
+    if "coca_score" in results:
+        parts.append(_coca_table(results["coca_score"]))
     return "\n\n".join(parts)
+
+
+def _coca_table(sets):
+    rows = [
+        [f"{SETS[name]} ({at['queries']})", *(f"{at[key]:.3f}" for key in COCA)]
+        for name, at in sets.items()
+    ]
+    title = "### How well pictures fit their prompts: the model's own CoCa, mean cosine"
+    return f"{title}\n\n{markdown_table(['prompts', *COCA.values()], rows)}"
 
 
 def _guidance_table(rows):
