@@ -35,6 +35,7 @@ from keras import ops
 
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import Parti
+from keras_parti.models.operations import parti_step_flops
 from keras_parti.optimizers import AdamW
 
 STILL = {
@@ -57,33 +58,6 @@ CASES = {  # name: (fields of the config beside those of parti_350m, pictures a 
     "width_1024": ({"encoder_layers": 1, "decoder_layers": 2}, 2),
     "parti_350m": ({}, 32),
 }
-
-
-def step_flops(config, batch):
-    """Counts the floating-point operations of a training step, term by term.
-
-    A product of (m, k) and (k, n) is 2·m·k·n; backward is two such for each forward.
-    Of self-attention only the keys that a query may see are counted: half of the
-    square, or half of the window.
-
-    Returns:
-        A dict of term to operations of the whole step.
-    """
-    text, image = batch * config.text_length, batch * config.num_tokens
-    d, f, layers = config.dim, config.mlp_dim, config.decoder_layers
-    kernels = [config.kernel_of(layer) for layer in range(layers)]
-    keys = sum((k * k + 1 if k else config.num_tokens) / 2 for k in kernels)
-    encoder, memory = config.encoder_layers * text, config.text_length
-    forward = {
-        "encoder projections and MLP": encoder * (8 * d * d + 4 * d * f),
-        "encoder attention": encoder * 4 * memory * d,
-        "decoder projections and MLP": layers
-        * (image * (12 * d * d + 4 * d * f) + text * 4 * d * d),
-        "decoder self-attention": image * 4 * keys * d,
-        "decoder cross-attention": layers * image * 4 * memory * d,
-        "logits": image * 2 * d * config.num_codes,
-    }
-    return {name: 3 * value for name, value in forward.items()}
 
 
 def fixed_batch(config, batch):
@@ -181,7 +155,7 @@ def compare(name, dtypes, rounds, peak, overrides):
         for words, kernel in (("dense", None), ("window", 11))
     }
     for words, config in configs.items():
-        terms = step_flops(config, batch)
+        terms = parti_step_flops(config, batch)
         total = sum(terms.values())
         print(f"{name}, {words}: a step of {batch} x {config.num_tokens} ids asks for")
         for term, value in terms.items():
@@ -193,7 +167,7 @@ def compare(name, dtypes, rounds, peak, overrides):
 
     def row(framework, words, dtype, step, limit):
         took = seconds[framework, words, dtype] = best_of(step, rounds)
-        rate = sum(step_flops(configs[words], batch).values()) / took / 1e9
+        rate = sum(parti_step_flops(configs[words], batch).values()) / took / 1e9
         print(
             f"| {framework} | {words} | {dtype} | {took:.3f} | {rate:.0f} "
             f"| {rate / limit:.0%} |",
@@ -225,7 +199,7 @@ def compare(name, dtypes, rounds, peak, overrides):
 
 
 def _utilisation(config, batch, seconds, peak):
-    tera = sum(step_flops(config, batch).values()) / 1e12
+    tera = sum(parti_step_flops(config, batch).values()) / 1e12
     print(
         f"\nModel FLOP utilisation: {tera:.2f} TFLOP / {seconds:.4f} s / {peak:.0f} "
         f"TFLOP/s = {tera / seconds / peak:.1%}; "

@@ -122,6 +122,7 @@ def test_a_killed_run_with_all_its_options_ends_as_if_it_had_not_been(
     assert last["learning_rate"] == pytest.approx(1e-3 / 40)
     assert last["gradient_norm"] > 0
     assert last["tokens_per_second"] > 0
+    assert last["mfu"] > 0
     assert 0 <= last["token_accuracy"] <= 1
 
 

@@ -198,6 +198,7 @@ def parti(args):
             optimizer=args.optimizer,
             average=args.average,
             accumulated_batches=args.accumulated_batches,
+            peak_flops=args.peak_tflops and 1e12 * args.peak_tflops,
             callbacks=callbacks,
         )
     print(

@@ -188,6 +188,14 @@ def add_train(commands):
     )
     option(
         command,
+        "--peak-tflops",
+        "T",
+        "10^12 operations a second of one device, for the model FLOP utilisation on "
+        "TensorBoard; left out, what a matrix product reaches",
+        number(1e-6),
+    )
+    option(
+        command,
         "--label-rate",
         "R",
         "how often the text is a picture's name instead of a caption",

@@ -7,6 +7,7 @@ from keras_parti import data
 from keras_parti.data.captions import draw_text
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
+from keras_parti.models.operations import parti_step_flops
 from keras_parti.optimizers import (
     Adafactor,
     AdamW,
@@ -189,6 +190,7 @@ def train_parti(
     label_rate=0.0,
     steps_per_epoch=100,
     seed=0,
+    peak_flops=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -217,6 +219,7 @@ def train_parti(
         label_rate: float, see `batches`.
         steps_per_epoch: int. Batches between two checkpoints.
         seed: int. Seed of the order of the examples and of the captions drawn.
+        peak_flops: float or None. What `mfu` is measured by, see `RunFigures`.
         callbacks: more Keras callbacks.
         verbose: as in `keras.Model.fit`.
     """
@@ -234,7 +237,8 @@ def train_parti(
         average=average,
         accumulated_batches=accumulated_batches,
     )
-    figures = RunFigures(batch_size * model.config.num_tokens)
+    flops = sum(parti_step_flops(model.config, batch_size).values())
+    figures = RunFigures(batch_size * model.config.num_tokens, flops, peak_flops)
     runs.fit(
         model,
         lambda skipped: batches(
