@@ -94,7 +94,7 @@ class CachedDecoder:
         }
 
     def empty_cache(self, rows):
-        """Returns zeros for the keys and values of all blocks.
+        """Returns room for the keys and values of all blocks, of any finite content.
 
         Returns:
             A list of pairs of float `(rows * heads * window, kv)`, where `window` is
@@ -102,8 +102,11 @@ class CachedDecoder:
         """
         kv = self._parts["positions"].shape[-1] // self._heads
         return [
-            tuple(_empty((rows * self._heads * window, kv), self._dtype) for _ in "kv")
-            for window in self.windows()
+            tuple(
+                _empty((rows * self._heads * window, kv), self._dtype, 2 * i + which)
+                for which in range(2)
+            )
+            for i, window in enumerate(self.windows())
         ]
 
     def fill(self, condition, ids, count, samples):
@@ -300,12 +303,17 @@ def _attend(queries, keys, values, mask):
     return ops.matmul(ops.cast(weights, values.dtype), values)
 
 
-def _empty(shape, dtype):
+def _empty(shape, dtype, number):
+    """A tensor that may be written into: on TensorFlow one that no other call shares."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # Zeros would be one tensor for all blocks, once the graph is optimised.
-        return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=True)
+        # Equal tensors would be one, once the graph is optimised, and one of known
+        # shape a constant of all runs.
+        if isinstance(shape[0], int):
+            return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=True)
+        # `Empty` counts as an effect: what has it is not run beside another.
+        return tf.fill(shape, tf.cast(number, dtype))
     return ops.zeros(shape, dtype)
 
 

@@ -50,8 +50,8 @@ def start():
     """A function that makes schedulers, which are closed afterwards."""
     made = []
 
-    def start(threads=4, queue=100, max_rows=8, abreast=1):
-        made.append(Scheduler(threads, queue, max_rows, abreast))
+    def start(threads=4, queue=100, max_rows=8):
+        made.append(Scheduler(threads, queue, max_rows))
         return made[-1]
 
     yield start
@@ -179,25 +179,26 @@ def test_one_run_of_a_signature_at_a_time_and_others_beside_it(start):
         assert (same.result()[0][0], other.result()[0][0]) == (5, 6)
 
 
-def test_runs_abreast_share_out_what_waits(start):
-    scheduler, adder = start(threads=5, abreast=3), Adder()
-    with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        adder.gate.clear()
-        # Three at work of one row each, and nothing more beside them.
-        answers = [pool.submit(scheduler.run, adder.run([i])) for i in range(3)]
-        wait_for(lambda: scheduler.load == (0, 3))
-        answers += [pool.submit(scheduler.run, adder.run([i] * 2)) for i in range(3, 9)]
-        wait_for(lambda: scheduler.load == (6, 3))
+def test_a_run_waits_for_those_who_come_back_from_the_last(start, monkeypatch):
+    monkeypatch.setattr("keras_parti.serving.scheduler.GATHERING", 1e6)
+    scheduler, adder = start(max_rows=3), Adder()
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        blocked(scheduler, adder, pool)
+        # Three rows fit, so the last waits on; then two more make up its run.
+        answers = [pool.submit(scheduler.run, adder.run([i])) for i in (1, 2, 3, 4)]
+        wait_for(lambda: scheduler.load == (4, 1))
         adder.gate.set()
-        for i, answer in enumerate(answers):
-            assert answer.result()[0].tolist() == [i] * (2 if i > 2 else 1)
-    assert sorted(map(len, adder.runs[:3])) == [1, 1, 1]
-    # Of 15 rows five are each run's share, into which two requests of two rows fit.
-    assert max(map(len, adder.runs)) == 4
+        for answer in answers[:3]:
+            answer.result()
+        answers.append(pool.submit(scheduler.run, adder.run([5])))
+        wait_for(lambda: scheduler.load == (2, 0))
+        answers.append(pool.submit(scheduler.run, adder.run([6])))
+        assert [answer.result()[0][0] for answer in answers] == [1, 2, 3, 4, 5, 6]
+    assert list(map(len, adder.runs)) == [1, 3, 3]
 
 
 def test_a_run_that_ended_leaves_nothing_behind(start):
-    scheduler, adder = start(abreast=2), Adder()
+    scheduler, adder = start(), Adder()
     scheduler.run(adder.run([1]))
     wait_for(lambda: not scheduler._at_work)
 

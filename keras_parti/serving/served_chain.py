@@ -13,7 +13,13 @@ from keras_parti.serving.graph_inputs import (
     graph_function,
     read_pictures,
 )
-from keras_parti.serving.row_sizes import in_chunks, in_sizes, sizes_for
+from keras_parti.serving.row_sizes import (
+    drawing_sizes,
+    in_chunks,
+    in_sizes,
+    limited,
+    sizes_for,
+)
 
 PROMPT = tf.TensorSpec([None], tf.string, "prompt")
 FILES = tf.TensorSpec([None], tf.string, "image_bytes")
@@ -24,6 +30,8 @@ OPTIONS = {
     "top_k": tf.int32,
     "top_p": tf.float32,
 }
+# Parts of a request's rows at work at a time: as many as there can be.
+PARTS = 4
 DRAW = [PROMPT, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
 
 
@@ -76,6 +84,10 @@ class ServedChain(tf.Module):
     def _model(self):
         return self._chain.parti
 
+    @property
+    def _length(self):
+        return self._chain.tokenizer.config.num_tokens
+
     def signatures(self):
         """The functions to serve, by name."""
         generate = self._with_defaults(self._generate)
@@ -92,8 +104,7 @@ class ServedChain(tf.Module):
         return signatures
 
     def _tokenizer_signatures(self):
-        length = self._chain.tokenizer.config.num_tokens
-        ids = tf.TensorSpec([None, length], tf.int32, "ids")
+        ids = tf.TensorSpec([None, self._length], tf.int32, "ids")
         return {
             "encode": graph_function(self._encode, [FILES]),
             "decode": graph_function(self._decode, [ids]),
@@ -120,65 +131,84 @@ class ServedChain(tf.Module):
 
     def _generate(self, prompt, options):
         prompt, options = self._check(prompt, options)
-        columns = {"prompt": prompt} | options
-        return in_sizes(self._generate_rows, columns)
-
-    def _generate_rows(self, prompt, **options):
+        texts, report = self._read(prompt)
+        specs = self._drawn_specs()
         with self._reading_stored():
-            text = self._chain.vocabulary.encode_tensor(prompt)
-            drawn = self._draw(text["ids"], options)
-            images = self._decoded(drawn["ids"])
-            score = drawn["score"]
-            if self._chain.reranker is not None:
-                score = self._scores(to_floats(images), prompt)
-            return {
-                "image_bytes": tf.io.encode_png(images),
-                "ids": drawn["ids"],
-                "score": score,
-                "prompt_tokens": text["num_tokens"],
-                "truncated": text["truncated"],
-            }
+            drawn = self._in_parts(self._generate_rows, texts | options, specs)
+        return _finite(drawn) | report
+
+    def _generate_rows(self, text_ids, reader_ids=None, **options):
+        drawn = self._draw(text_ids, options)
+        images = self._decoded(drawn["ids"])
+        likelihood = score = drawn["score"]
+        if reader_ids is not None:
+            score = score_samples(self._chain.reranker, to_floats(images), reader_ids)
+        return {
+            "image_bytes": tf.io.encode_png(images),
+            "ids": drawn["ids"],
+            "score": score,
+            "likelihood": likelihood,
+        }
 
     def _generate_best(self, prompt, options):
         prompt, options = self._check(prompt, options)
-        columns = {"prompt": prompt} | options
-        sizes, keep = sizes_for(self._num_samples), self._keep
-        length = self._chain.tokenizer.config.num_tokens
-        specs = {
-            "image_bytes": tf.TensorSpec([None, keep], tf.string),
-            "ids": tf.TensorSpec([None, keep, length], tf.int32),
-            "score": tf.TensorSpec([None, keep], tf.float32),
-            "prompt_tokens": tf.TensorSpec([None], tf.int32),
-            "truncated": tf.TensorSpec([None], tf.bool),
-        }
-        return in_chunks(self._generate_best_rows, columns, sizes, specs)
+        texts, report = self._read(prompt)
+        sizes, specs = sizes_for(self._num_samples), self._drawn_specs(self._keep)
+        with self._reading_stored():
+            columns = texts | options
+            drawn = in_chunks(self._generate_best_rows, columns, sizes, specs)
+        return _finite(drawn) | report
 
-    def _generate_best_rows(self, prompt, **options):
+    def _generate_best_rows(self, text_ids, reader_ids=None, **options):
         samples = self._num_samples
         rows = {name: tf.repeat(value, samples) for name, value in options.items()}
-        steps = tf.tile(tf.range(samples, dtype=tf.int64), [tf.size(prompt)])
+        steps = tf.tile(tf.range(samples, dtype=tf.int64), [tf.shape(text_ids)[0]])
         rows["seed"] += steps  # (batch · samples,)
-        with self._reading_stored():
-            text = self._chain.vocabulary.encode_tensor(prompt)
-            drawn = self._draw(text["ids"], rows)
-            length = drawn["ids"].shape[1]
-            score = drawn["score"]
-            if self._chain.reranker is not None:
-                images = to_floats(self._decoded(drawn["ids"]))
-                score = self._scores(images, prompt)
-            score = tf.reshape(score, [-1, samples])
-            ids = tf.reshape(drawn["ids"], [-1, samples, length])
-            score, best = tf.math.top_k(score, self._keep)
-            ids = tf.gather(ids, best, batch_dims=1)  # (batch, keep, length)
-            images = self._decoded(tf.reshape(ids, [-1, length]))
-            files = tf.io.encode_png(images)
-            return {
-                "image_bytes": tf.reshape(files, [-1, self._keep]),
-                "ids": ids,
-                "score": score,
-                "prompt_tokens": text["num_tokens"],
-                "truncated": text["truncated"],
-            }
+        drawn = self._draw(text_ids, rows)
+        likelihood = score = drawn["score"]
+        if reader_ids is not None:
+            images = to_floats(self._decoded(drawn["ids"]))
+            score = score_samples(self._chain.reranker, images, reader_ids)
+        score = tf.reshape(score, [-1, samples])
+        ids = tf.reshape(drawn["ids"], [-1, samples, self._length])
+        score, best = tf.math.top_k(score, self._keep)
+        ids = tf.gather(ids, best, batch_dims=1)  # (batch, keep, length)
+        images = self._decoded(tf.reshape(ids, [-1, self._length]))
+        files = tf.io.encode_png(images)
+        return {
+            "image_bytes": tf.reshape(files, [-1, self._keep]),
+            "ids": ids,
+            "score": score,
+            "likelihood": tf.reduce_sum(tf.reshape(likelihood, [-1, samples]), 1),
+        }
+
+    def _read(self, prompt):
+        """Returns the ids of prompts for the parts that read them, and what to report.
+
+        Outside of the parts that rows are drawn in, as are weights and checks: parts
+        that have effects TensorFlow does one after the other.
+        """
+        prompt = limited(prompt)
+        text = self._chain.vocabulary.encode_tensor(prompt)
+        ids = {"text_ids": text["ids"]}
+        if self._chain.reranker is not None:
+            ids["reader_ids"] = self._chain.reader.encode_tensor(prompt)["ids"]
+        report = {"prompt_tokens": text["num_tokens"], "truncated": text["truncated"]}
+        return ids, report
+
+    def _in_parts(self, draw, columns, specs):
+        """Draws rows in parts of which none changes with what stands beside it."""
+        sizes = drawing_sizes(tf.reduce_any(columns["guidance_scale"] != 1.0))
+        return in_chunks(draw, columns, sizes, specs, abreast=PARTS)
+
+    def _drawn_specs(self, *keep):
+        """What is drawn for a row: one picture, or as many as are kept."""
+        return {
+            "image_bytes": tf.TensorSpec([None, *keep], tf.string),
+            "ids": tf.TensorSpec([None, *keep, self._length], tf.int32),
+            "score": tf.TensorSpec([None, *keep], tf.float32),
+            "likelihood": tf.TensorSpec([None], tf.float32),
+        }
 
     def _encode(self, image_bytes):
         images = read_pictures(image_bytes, self._chain.tokenizer.config.image_size)
@@ -285,25 +315,10 @@ class ServedChain(tf.Module):
         """Samples as many rows for each text as there are more options than texts."""
         words = tf.bitcast(options["seed"], tf.uint32)  # (rows, 2)
         others = [options[name] for name in OPTIONS if name != "seed"]
-        some = demand(
-            tf.size(text_ids) > 0,
-            "prompt must hold at least one. Received shape of token ids:",
-            tf.shape(text_ids),
-        )
-        with tf.control_dependencies([some]):
-            text_ids = tf.identity(text_ids)
         guided = tf.reduce_any(options["guidance_scale"] != 1.0)
-        drawn = sampling.generate_ids(
+        return sampling.generate_ids(
             self._model, text_ids, words, *others, guided=tf.cast(guided, "int32")
         )
-        finite = demand(
-            tf.reduce_all(tf.math.is_finite(drawn["score"])),
-            "The likelihood of a picture must be finite: the model has weights that "
-            "are not, or that overflow. Received scores:",
-            drawn["score"],
-        )
-        with tf.control_dependencies([finite]):
-            return {name: tf.identity(value) for name, value in drawn.items()}
 
     def _decoded(self, ids):
         """Returns the pictures of ids, uint8."""
@@ -320,6 +335,19 @@ class ServedChain(tf.Module):
         return keras.StatelessScope(
             state_mapping=[(w, tf.cast(s, w.dtype)) for w, s in pairs]
         )
+
+
+def _finite(drawn):
+    """Checks the likelihood of what was drawn; returns the rest."""
+    likelihood = drawn["likelihood"]
+    finite = demand(
+        tf.reduce_all(tf.math.is_finite(likelihood)),
+        "The likelihood of a picture must be finite: the model has weights that are "
+        "not, or that overflow. Received scores:",
+        likelihood,
+    )
+    with tf.control_dependencies([finite]):
+        return {n: tf.identity(x) for n, x in drawn.items() if n != "likelihood"}
 
 
 def _is_float(weight):

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from keras_parti.models.class_to_image import DEFAULTS
 from keras_parti.serving.graph_inputs import column, demand, graph_function
-from keras_parti.serving.row_sizes import in_sizes
 from keras_parti.serving.served_chain import OPTIONS, ServedChain
 
 LABEL = tf.TensorSpec([None], tf.int32, "label")
@@ -79,13 +78,18 @@ class ServedClasses(ServedChain):
             )
         with tf.control_dependencies(checks):
             label = tf.identity(label)
-        return in_sizes(self._generate_class_rows, {"label": label} | options)
+        columns = {"label": label} | options
+        with self._reading_stored():
+            drawn = self._in_parts(
+                self._generate_class_rows, columns, self._drawn_specs()
+            )
+        return _finite(drawn)
 
     def _generate_class_rows(self, label, **options):
-        with self._reading_stored():
-            drawn = self._draw(label[:, None], options)
-            return {
-                "image_bytes": tf.io.encode_png(self._decoded(drawn["ids"])),
-                "ids": drawn["ids"],
-                "score": drawn["score"],
-            }
+        drawn = self._draw(label[:, None], options)
+        return {
+            "image_bytes": tf.io.encode_png(self._decoded(drawn["ids"])),
+            "ids": drawn["ids"],
+            "score": drawn["score"],
+            "likelihood": drawn["score"],
+        }

@@ -160,9 +160,7 @@ class Server:
             with listening(self.host, self.port):
                 pass  # gRPC says no more than that it failed, so this is asked first
             self.port = server.add_insecure_port(self.address)
-            scheduler = Scheduler(
-                self._threads, self._queue, self._batch_rows, os.cpu_count() or 1
-            )
+            scheduler = Scheduler(self._threads, self._queue, self._batch_rows)
             undo.callback(scheduler.close)
             protocol = Protocol(self.models, scheduler, Monitor())
             rest = None
