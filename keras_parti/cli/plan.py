@@ -36,6 +36,11 @@ def plan(args):
         _print_lowered(config, layout, args.batch, args.dtype, recomputed)
         return
     found = make_plan(config, layout, *options, recomputed)
+    if args.compile:
+        from keras_parti.cli.compiling import print_compiled
+
+        print_compiled(args, layout, found)
+        return
     for words, value, more in _rows(found, PARTI[args.preset].params):
         print(f"{words:34}{value:>12}  {more}".rstrip())
 

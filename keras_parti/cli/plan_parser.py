@@ -57,6 +57,12 @@ def add_plan(commands):
         "described, and count its slices and collectives; of parti_20b that takes "
         "minutes",
     )
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the whole step with JAX for as many virtual devices, from shapes "
+        "alone, and show the memory and the collectives that XLA finds; needs jax",
+    )
     command.set_defaults(needs_tensorflow=False)
 
 
