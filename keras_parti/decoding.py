@@ -304,7 +304,7 @@ def _attend(queries, keys, values, mask):
 
 
 def _empty(shape, dtype, number):
-    """A tensor that may be written into: on TensorFlow one that no other call shares."""
+    """A tensor to write into: on TensorFlow one that no other call shares."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -13,9 +13,9 @@ import time
 from keras_parti.serving.joining import count_rows, kind, run_joined
 from keras_parti.serving.refusals import cancelled, exhausted, late, stopping
 
-# Clients that ask again at once are back within this share of the time that their joined
-# run took. Without waiting for them the first one back would run alone: eight clients
-# got 4.0 pictures a second so, and 5.3 with it.
+# Clients that ask again at once are back within this share of the time that their
+# joined run took. Without waiting for them the first one back would run alone: eight
+# clients got 4.0 pictures a second so, and 5.3 with it.
 GATHERING = 0.05
 
 # How often a waiting request looks whether its client is still there, in seconds.

@@ -135,7 +135,7 @@ class ServedChain(tf.Module):
         specs = self._drawn_specs()
         with self._reading_stored():
             drawn = self._in_parts(self._generate_rows, texts | options, specs)
-        return _finite(drawn) | report
+        return finite(drawn) | report
 
     def _generate_rows(self, text_ids, reader_ids=None, **options):
         drawn = self._draw(text_ids, options)
@@ -157,7 +157,7 @@ class ServedChain(tf.Module):
         with self._reading_stored():
             columns = texts | options
             drawn = in_chunks(self._generate_best_rows, columns, sizes, specs)
-        return _finite(drawn) | report
+        return finite(drawn) | report
 
     def _generate_best_rows(self, text_ids, reader_ids=None, **options):
         samples = self._num_samples
@@ -337,16 +337,16 @@ class ServedChain(tf.Module):
         )
 
 
-def _finite(drawn):
+def finite(drawn):
     """Checks the likelihood of what was drawn; returns the rest."""
     likelihood = drawn["likelihood"]
-    finite = demand(
+    check = demand(
         tf.reduce_all(tf.math.is_finite(likelihood)),
         "The likelihood of a picture must be finite: the model has weights that are "
         "not, or that overflow. Received scores:",
         likelihood,
     )
-    with tf.control_dependencies([finite]):
+    with tf.control_dependencies([check]):
         return {n: tf.identity(x) for n, x in drawn.items() if n != "likelihood"}
 
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_parti.models.class_to_image import DEFAULTS
 from keras_parti.serving.graph_inputs import column, demand, graph_function
-from keras_parti.serving.served_chain import OPTIONS, ServedChain
+from keras_parti.serving.served_chain import OPTIONS, ServedChain, finite
 
 LABEL = tf.TensorSpec([None], tf.int32, "label")
 DRAW = [LABEL, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
@@ -83,7 +83,7 @@ class ServedClasses(ServedChain):
             drawn = self._in_parts(
                 self._generate_class_rows, columns, self._drawn_specs()
             )
-        return _finite(drawn)
+        return finite(drawn)
 
     def _generate_class_rows(self, label, **options):
         drawn = self._draw(label[:, None], options)
