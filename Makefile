@@ -23,7 +23,8 @@ help:
 	@echo 'make slow                   the tests that take longer, examples included'
 	@echo 'make lint                   ruff: rules and format'
 	@echo 'make bench                  the figures of the README'
-	@echo 'make evaluate               the shipped model, measured, in results/'
+	@echo 'make evaluate               the shipped model, measured: tables and a page in results/'
+	@echo 'make evaluate COUNT=16      the same of few pictures, for a first look'
 	@echo 'make lock                   resolves the lock files anew'
 	@echo 'make clean                  removes $(VENV) and what tools left behind'
 
@@ -59,18 +60,24 @@ bench: $(VENV)/.tests
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-# The shipped model end to end: a table and a page in each folder. Goes on where it was
-# interrupted. PROMPTS is a file; without it PartiPrompts is fetched.
-SHIPPED := --model saved_models/emoji --guidance-scale 1
+# A model end to end: tables, and a page. Goes on where it was interrupted. Variables:
+# MODEL, a folder, or SERVER, HOST:PORT; DATA, captioned pictures, and SIZE, their side;
+# PROMPTS, a file, without which PartiPrompts is fetched; COUNT, of pictures, for a first
+# look in some minutes; OUT, a folder for each model and count.
+MODEL ?= saved_models/emoji
+DATA ?= emoji_captions/small
+SIZE ?= 64
+OUT ?= results
+ASK = $(BIN)/keras-parti evaluate $(1) $(if $(SERVER),--server $(SERVER),--model $(MODEL)) \
+	--guidance-scale 1 --out $(OUT)/$(1) $(if $(COUNT),--count $(COUNT))
 evaluate: $(VENV)/.tests
-	$(BIN)/keras-parti evaluate retrieval $(SHIPPED) --data emoji_captions/small \
-		--count 50 --out results/retrieval
-	$(BIN)/keras-parti evaluate fid $(SHIPPED) --against emoji_captions/small \
-		--features image --image-size 64 --out results/fid
-	$(BIN)/keras-parti evaluate parti-prompts $(SHIPPED) --out results/prompts \
-		$(if $(PROMPTS),--prompts $(PROMPTS))
-	@cat results/*/table.md
-	@echo "The page: results/prompts/report.html"
+	@echo 'Half an hour on two cores; COUNT=16 for a first look. Ctrl-C and go on at will.'
+	$(call ASK,retrieval) $(if $(COUNT),,--count 50) --data $(DATA) --features joined
+	$(call ASK,fid) --against $(DATA) --image-size $(SIZE)
+	$(call ASK,parti-prompts) $(if $(PROMPTS),--prompts $(PROMPTS))
+	@echo; for kind in retrieval fid parti-prompts; do \
+		echo "== $$kind: $(OUT)/$$kind/table.md"; echo; cat "$(OUT)/$$kind/table.md"; echo; done
+	@echo "The page, to open in a browser: $(OUT)/parti-prompts/report.html"
 
 # One file serves Python 3.11 to 3.13. The test lock contains the other one.
 UV := build/uv/bin/uv pip compile setup.py --universal --python-version 3.11 --upgrade \

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from keras_parti.evaluation import parti_prompts
-from keras_parti.evaluation.parti_prompts import Prompt, read_prompts
+from keras_parti.evaluation.parti_prompts import Prompt, read_prompts, spread
 from keras_parti.evaluation.prompt_report import group_of, write_prompt_report
 from keras_parti.evaluation.prompt_run import draw_prompts, read_records
 
@@ -99,6 +99,14 @@ def test_the_fetched_file_must_be_the_published_one(tmp_path, monkeypatch):
     monkeypatch.setattr(parti_prompts, "URL", missing)
     with pytest.raises(OSError, match="Give the file by its path"):
         read_prompts()
+
+
+def test_some_prompts_are_spread_evenly_and_keep_their_places():
+    prompts = many(37)
+    assert spread(prompts, 37) == spread(prompts, 99) == prompts
+    steps = np.diff([prompt.index for prompt in spread(prompts, 11)])
+    assert (steps.min(), steps.max()) == (3, 4)
+    assert spread(prompts, 1) == prompts[:1]
 
 
 def test_each_picture_is_that_of_its_prompt_and_seed(tmp_path):

@@ -113,6 +113,13 @@ def _add_parti_prompts(kinds):
         file,
     )
     required(command, "--out", "DIR", "the run's folder", Path)
+    option(
+        command,
+        "--count",
+        "N",
+        "prompts, evenly over the file; left out, all",
+        integer(1),
+    )
     option(command, "--num-samples", "N", "pictures of a prompt", integer(1, 4096), 1)
     option(command, "--keep", "K", "best of these on the page", integer(1), 4)
     add_sampling(command)

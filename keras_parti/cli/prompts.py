@@ -4,7 +4,7 @@ import contextlib
 
 from keras_parti import sampling
 from keras_parti.cli.draw import TIMEOUT, serving, shipped_model
-from keras_parti.evaluation.parti_prompts import read_prompts
+from keras_parti.evaluation.parti_prompts import read_prompts, spread
 from keras_parti.evaluation.prompt_report import write_prompt_report
 from keras_parti.evaluation.prompt_run import draw_prompts
 from keras_parti.serving.client import Client
@@ -20,6 +20,7 @@ SHIPPED = (
 def parti_prompts(args):
     """Draws prompts and reports."""
     prompts = read_prompts(args.prompts)
+    prompts = spread(prompts, args.count or len(prompts))
     options = {name: getattr(args, name) for name in sampling.DEFAULTS}
     with asked(args) as (client, model, shipped):
 

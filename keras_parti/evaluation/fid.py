@@ -296,7 +296,9 @@ def write_comparison(results, out):
     table = "\n\n".join(
         [
             f"{results['pictures']:,} pictures, compared with "
-            f"{results['real_pictures']:,} real ones.",
+            f"{results['real_pictures']:,} real ones. The first two are distances: "
+            "smaller is better. Precision is the share of drawn pictures that lie "
+            "among the real ones, recall that of real ones among the drawn.",
             markdown_table(["measure", "value"], rows),
         ]
     )

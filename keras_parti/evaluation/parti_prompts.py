@@ -63,6 +63,20 @@ def read_prompts(path=None):
     return [Prompt(index, *row) for index, row in enumerate(rows[1:])]
 
 
+def spread(prompts, count):
+    """Chooses some prompts, evenly over the list: published ones are in categories.
+
+    Args:
+        prompts: list of `Prompt`.
+        count: int. How many; all where there are no more.
+
+    Returns:
+        A list of `Prompt`, in their order.
+    """
+    count = min(count, len(prompts))
+    return [prompts[i * len(prompts) // count] for i in range(count)]
+
+
 def _fetch():
     # Deferred, because it imports a backend.
     import keras

@@ -43,6 +43,14 @@ FIGURES = {
     "shuffled": "shuffled",
     "chance": "chance",
 }
+LEGEND = (
+    "Right is a drawn picture whose *nearest* true one, or one *among* the *5* "
+    "nearest, shows what the prompt names; behind it the 95 % interval over prompts. "
+    "*Ceiling*: the same of the true picture itself, encoded and decoded by the "
+    "tokenizer. *Shuffled*: of pictures drawn for other prompts of the set. *Chance*: "
+    "of any picture at all. In the comparison, *best of* counts the pictures of a "
+    "prompt of which the one of the highest score is taken."
+)
 COCA = {
     "value": "chosen pictures",
     "ceiling": "true pictures, rebuilt",
@@ -270,7 +278,8 @@ def _report(results):
     total = sum(results["gallery"].values())
     parts = [
         f"The best of {results['num_samples']} pictures a prompt, guidance "
-        f"{results['guidance_scale']:g}, looked for among {total:,} pictures."
+        f"{results['guidance_scale']:g}, looked for among {total:,} pictures.",
+        LEGEND,
     ]
     for number, (space, figures) in enumerate(results["features"].items()):
         parts.append(f"### Distance: {TITLES[space]}")
