@@ -8,6 +8,7 @@ from small_chain import KEEP, PROMPTS, SAMPLES, assert_same, strings
 from keras_parti.models import WDSR, CoCa, TextToImage
 from keras_parti.serving.client import Client
 from keras_parti.serving.export import export
+from keras_parti.serving.pictures import read_picture, write_picture
 from keras_parti.serving.server import Server
 
 
@@ -40,7 +41,7 @@ def client(whole_chain, tmp_path_factory):
     version = export(whole_chain, folder, SAMPLES, KEEP)
     card = (version / "card.md").read_text()
     assert "by CoCa's cosine" in card
-    assert "| `upscale` | a picture enlarged to 24×24 pixels |" in card
+    assert "enlarged to 24×24 pixels, or to a `size` of 12, 24, 48 |" in card
     with (
         Server(folder, port=0, warm_up=False) as server,
         Client(server.address, model="whole", best=(SAMPLES, KEEP)) as client,
@@ -121,6 +122,31 @@ def test_served_scores_and_large_pictures_are_the_local_ones(whole_chain, client
     # In one step of 255 a sum of another order may round to the next.
     large = client.upscale(images).astype(int)
     np.testing.assert_allclose(large, whole_chain.upscale(images, 24), atol=1)
+    large = client.upscale(images, 48).astype(int)
+    np.testing.assert_allclose(large, whole_chain.upscale(images, 48), atol=2)
+    np.testing.assert_array_equal(client.upscale(images, 12), images)
+
+
+def test_sizes_may_be_mixed_in_a_request(client):
+    images = pictures(3)
+    files = strings(*map(write_picture, images))
+    sizes = [48, 12, 24]
+    got = client.predict("upscale", {"image_bytes": files, "size": np.int32(sizes)})
+    for content, image, size in zip(got["image_bytes"], images, sizes, strict=True):
+        alone = client.upscale(image[None], size)[0]
+        np.testing.assert_array_equal(read_picture(content), alone)
+
+
+def test_a_served_draw_may_be_enlarged(whole_chain, client):
+    some = {"num_samples": 3, "keep": 2, "size": 24}
+    served, local = (
+        client.generate(PROMPTS, **some),
+        whole_chain.generate(PROMPTS, **some),
+    )
+    np.testing.assert_array_equal(served["ids"], local["ids"])
+    np.testing.assert_allclose(
+        served["images"].astype(int), local["images"].astype(int), atol=1
+    )
 
 
 def test_bad_requests_are_named(client):
@@ -129,6 +155,8 @@ def test_bad_requests_are_named(client):
             "score",
             {"image_bytes": strings(b"x", b"y", b"z"), "prompt": strings(b"a", b"b")},
         )
+    with pytest.raises(ValueError, match=r"size must be one of 12, 24, 48.*36"):
+        client.generate(["a"], size=36)
     with pytest.raises(ValueError, match="must hold PNG or JPEG"):
         client.score([b"no picture"], ["a"])
 

@@ -74,7 +74,13 @@ def generate(args):
             print(f"Loading {args.model} ...", flush=True)
             _, client = stack.enter_context(serving(args.model))
         drawn = ask(
-            client, args.prompts, args.num_samples, args.keep, seed=args.seed, **options
+            client,
+            args.prompts,
+            args.num_samples,
+            args.keep,
+            seed=args.seed,
+            size=args.size,
+            **options,
         )
     report(args.prompts, drawn)
     columns = args.keep if args.keep > 1 else None

@@ -124,6 +124,13 @@ def _add_generate(commands):
     option(command, "--keep", "K", "best pictures shown of these", integer(1), 1)
     add_sampling(command)
     option(command, "--seed", "N", "seed of the first picture", integer(), 0)
+    option(
+        command,
+        "--size",
+        "N",
+        "pixels a side, of a model with an upsampler: 2 or 4 times its own",
+        integer(1, 2**20),
+    )
     required(command, "--out", "FILE.png", "the grid to write", picture_file)
 
 

@@ -26,6 +26,7 @@ class Conversation(Exchange):
         top_k=None,
         top_p=None,
         seed=0,
+        size=None,
     ):
         """Draws pictures of prompts; as `TextToImage.generate`, on the server.
 
@@ -43,6 +44,8 @@ class Conversation(Exchange):
             top_k: int. Draws from the k likeliest ids; 0 from all.
             top_p: float in [0, 1]. Draws from the fewest ids of this probability.
             seed: int of 64 bits. The same seed gives the same pictures.
+            size: int. Pixels a side, as `upscale` takes it; None leaves the pictures
+                as they are drawn.
 
         Returns:
             A dict of arrays: `images` uint8 `(prompts, keep, height, width, 3)`,
@@ -67,10 +70,12 @@ class Conversation(Exchange):
             rows = await self._draw_best(texts, seed, keep, options)
         else:
             rows = await self._draw("prompt", texts, seeds, keep, options)
+        images = np.stack([[read_picture(p) for p in r] for r in rows["image_bytes"]])
+        if size is not None:
+            large = await self._enlarge(images.reshape(-1, *images.shape[2:]), size)
+            images = large.reshape(*images.shape[:2], *large.shape[1:])
         return {
-            "images": np.stack(
-                [[read_picture(p) for p in r] for r in rows["image_bytes"]]
-            ),
+            "images": images,
             "score": rows["score"],
             "ids": rows["ids"],
             "num_tokens": rows["prompt_tokens"],
@@ -163,11 +168,13 @@ class Conversation(Exchange):
         return np.stack([read_picture(content) for content in outputs["image_bytes"]])
 
     @offered
-    async def upscale(self, images):
+    async def upscale(self, images, size=None):
         """Enlarges pictures, on a model exported with an upsampler.
 
         Args:
             images: as `encode` takes them.
+            size: int. Pixels a side, one of those that the model's card names; None
+                enlarges once.
 
         Returns:
             uint8 `(batch, height, width, 3)`.
@@ -175,9 +182,7 @@ class Conversation(Exchange):
         Raises:
             ValueError, OSError: As `generate`; also where the model has no upsampler.
         """
-        rows = [{"image_bytes": content} for content in files(images)]
-        outputs = await self._predict_rows("upscale", rows)
-        return np.stack([read_picture(content) for content in outputs["image_bytes"]])
+        return await self._enlarge(images, size)
 
     @offered
     async def score(self, images, prompts):
@@ -203,6 +208,12 @@ class Conversation(Exchange):
         pairs = zip(contents, texts, strict=True)
         rows = [{"image_bytes": content, "prompt": text} for content, text in pairs]
         return (await self._predict_rows("score", rows))["score"]
+
+    async def _enlarge(self, images, size):
+        wanted = {} if size is None else {"size": np.int32(size)}
+        rows = [{"image_bytes": content} | wanted for content in files(images)]
+        outputs = await self._predict_rows("upscale", rows)
+        return np.stack([read_picture(content) for content in outputs["image_bytes"]])
 
     async def _draw_best(self, texts, seed, keep, options):
         """Lets the server choose; one prompt a request, for it is many samples."""

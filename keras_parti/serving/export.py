@@ -181,7 +181,8 @@ def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
     if chain.upsampler is not None:
         parts.append(chain.folded_upsampler)
         large = size * chain.upsampler.scale
-        others += f"| `upscale` | a picture enlarged to {large}×{large} pixels |\n"
+        others += f"| `upscale` | a picture enlarged to {large}×{large} pixels, or to "
+        others += f"a `size` of {', '.join(map(str, chain.sizes))} |\n"
     count = sum(int(np.prod(w.shape)) for part in parts for w in part.weights)
     configs = "\n".join(f"- {part.config}" for part in parts)
     return f"""# {name}

@@ -100,7 +100,7 @@ class ServedChain(tf.Module):
         if self._chain.reranker is not None:
             signatures["score"] = graph_function(self._score, [FILES, PROMPT])
         if self._chain.upsampler is not None:
-            signatures["upscale"] = graph_function(self._upscale, [FILES])
+            signatures["upscale"] = self._with_default_size()
         return signatures
 
     def _tokenizer_signatures(self):
@@ -128,6 +128,16 @@ class ServedChain(tf.Module):
             return draw(prompt, dict(zip(OPTIONS, columns, strict=True)))
 
         return graph_function(run, DRAW)
+
+    def _with_default_size(self):
+        chain = self._chain
+        once = chain.tokenizer.config.image_size * chain.upsampler.scale
+        default = tf.constant([once], tf.int32)
+
+        def run(image_bytes, size=default):
+            return self._upscale(image_bytes, size)
+
+        return graph_function(run, [FILES, tf.TensorSpec([None], tf.int32, "size")])
 
     def _generate(self, prompt, options):
         prompt, options = self._check(prompt, options)
@@ -265,14 +275,36 @@ class ServedChain(tf.Module):
         with self._reading_stored():
             return {"score": self._scores(images, prompt)}
 
-    def _upscale(self, image_bytes):
-        images = read_pictures(image_bytes, self._chain.tokenizer.config.image_size)
-        return in_sizes(self._upscale_rows, {"images": images})
+    def _upscale(self, image_bytes, size):
+        chain = self._chain
+        images = read_pictures(image_bytes, chain.tokenizer.config.image_size)
+        size = self._columns({"size": size}, tf.shape(images)[0], "picture")["size"]
+        known = demand(
+            tf.reduce_all(tf.reduce_any(size[:, None] == chain.sizes, axis=1)),
+            f"size must be one of {', '.join(map(str, chain.sizes))}. Received:",
+            size,
+        )
+        with tf.control_dependencies([known]):
+            size = tf.identity(size)
+        return in_sizes(self._upscale_rows, {"images": images, "size": size})
 
-    def _upscale_rows(self, images):
+    def _upscale_rows(self, images, size):
+        """Enlarges all rows as often as one of them asks for."""
+        images = to_uint8(images)
+        files = tf.io.encode_png(images)
         with self._reading_stored():
-            images = to_uint8(self._chain.folded_upsampler.upscale(images))
-            return {"image_bytes": tf.io.encode_png(images)}
+            for larger in self._chain.sizes[1:]:
+                asked = size >= larger
+                images = tf.cond(
+                    tf.reduce_any(asked),
+                    lambda small=images: self._enlarged(small),
+                    lambda small=images: small,
+                )
+                files = tf.where(asked, tf.io.encode_png(images), files)
+        return {"image_bytes": files}
+
+    def _enlarged(self, images):
+        return to_uint8(self._chain.folded_upsampler.upscale(to_floats(images)))
 
     def _check(self, prompt, options):
         """Checks what a request sent; every option becomes a column of all rows."""

@@ -40,7 +40,8 @@ def warm_up_requests(chain, num_samples):
     if chain.reranker is not None:
         signatures["score"] = (files | {"prompt": draw["prompt"]}, ROW_SIZES)
     if chain.upsampler is not None:
-        signatures["upscale"] = (files, ROW_SIZES)
+        largest = {"size": np.array([chain.sizes[-1]], np.int32)}
+        signatures["upscale"] = (files | largest, ROW_SIZES)
     return [
         (name, {key: np.repeat(row, size, axis=0) for key, row in inputs.items()})
         for name, (inputs, sizes) in signatures.items()
