@@ -28,6 +28,7 @@ from keras_parti import data
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.detokenizer import detokenizer, train_detokenizer
+from keras_parti.training.strategies import STRATEGIES, scope
 from keras_parti.training.tokenizer import Losses, train_tokenizer
 from keras_parti.training.workdir import model_dir
 
@@ -55,6 +56,9 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=2000, help="batches")
     parser.add_argument("--batch-size", type=int, default=16, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="its peak")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -75,27 +79,28 @@ def main(argv=None):
         )
 
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    model = detokenizer(tokenizer, decoder_layers=args.decoder_layers)
-    train_detokenizer(
-        model,
-        args.data,
-        args.workdir,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20,
-        average=0.999 if args.steps > 1000 else 0.9,
-        terms=Losses(
-            # As for the tokenizer: ℓ2 as a mean over values takes 10 to be worth as
-            # much as the other terms.
-            {"l2": 10.0},
-            perceptual=args.perceptual,
-            discriminator=discriminator,
-        ),
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+    with scope(args.strategy):  # a batch is that of all devices together
+        model = detokenizer(tokenizer, decoder_layers=args.decoder_layers)
+        train_detokenizer(
+            model,
+            args.data,
+            args.workdir,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 20,
+            average=0.999 if args.steps > 1000 else 0.9,
+            terms=Losses(
+                # As for the tokenizer: ℓ2 as a mean over values takes 10 to be worth as
+                # much as the other terms.
+                {"l2": 10.0},
+                perceptual=args.perceptual,
+                discriminator=discriminator,
+            ),
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
     assert model.fingerprint() == tokenizer.fingerprint()  # the ids are the same
 
     size = model.config.image_size

@@ -30,6 +30,7 @@ from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
 from keras_parti.text import Vocabulary
 from keras_parti.training.coca import train_coca
 from keras_parti.training.preparation import train_set_vocabulary
+from keras_parti.training.strategies import STRATEGIES, scope
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
 
@@ -54,6 +55,9 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=1000, help="batches")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="its peak")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -69,23 +73,24 @@ def main(argv=None):
 
     workdir = Path(args.workdir)
     chain = TextToImage.load(Path(args.parti) / "chain")
-    model = CoCa.from_preset(args.preset)
-    length = model.config.text_length
-    vocabulary = Vocabulary(chain.vocabulary.model_bytes, length)
-    train_coca(
-        model,
-        args.data,
-        vocabulary,
-        workdir,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20,
-        tokenizer=chain.tokenizer,
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+    with scope(args.strategy):  # a batch is that of all devices together
+        model = CoCa.from_preset(args.preset)
+        length = model.config.text_length
+        vocabulary = Vocabulary(chain.vocabulary.model_bytes, length)
+        train_coca(
+            model,
+            args.data,
+            vocabulary,
+            workdir,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 20,
+            tokenizer=chain.tokenizer,
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
 
     size = model.config.image_size
     held_out = data.load(args.data, "validation", image_size=size)

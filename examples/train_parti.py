@@ -26,6 +26,7 @@ from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
+from keras_parti.training.strategies import STRATEGIES, scope
 from keras_parti.training.workdir import model_dir
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
@@ -49,6 +50,9 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=3000, help="batches")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -69,20 +73,21 @@ def main(argv=None):
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     encode_set(tokenizer, args.data, workdir / "tokens")
 
-    model = Parti(config)
-    train_parti(
-        model,
-        workdir / "tokens",
-        vocabulary,
-        workdir,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20,
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+    with scope(args.strategy):  # a batch is that of all devices together
+        model = Parti(config)
+        train_parti(
+            model,
+            workdir / "tokens",
+            vocabulary,
+            workdir,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 20,
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
 
     chain = TextToImage(tokenizer, model, vocabulary)
     chain.save(workdir / "chain")

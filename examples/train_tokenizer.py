@@ -23,6 +23,7 @@ import keras
 from keras_parti import data
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
 from keras_parti.models import ViTVQGAN
+from keras_parti.training.strategies import STRATEGIES, scope
 from keras_parti.training.tokenizer import Losses, train_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
@@ -48,6 +49,9 @@ def main(argv=None):
     )
     parser.add_argument("--batch-size", type=int, default=16, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -58,23 +62,24 @@ def main(argv=None):
         args.patchwise_steps = 20
 
     keras.utils.set_random_seed(args.seed)
-    model = ViTVQGAN.from_preset(args.preset)
-    train_tokenizer(
-        model,
-        args.data,
-        args.workdir,
-        steps=args.steps,
-        patchwise_steps=args.patchwise_steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20,
-        # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean over
-        # values it takes 10 here to be worth as much as the codes' own loss.
-        terms=Losses({"l2": 10.0}),
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+    with scope(args.strategy):  # a batch is that of all devices together
+        model = ViTVQGAN.from_preset(args.preset)
+        train_tokenizer(
+            model,
+            args.data,
+            args.workdir,
+            steps=args.steps,
+            patchwise_steps=args.patchwise_steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 20,
+            # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean
+            # over values it takes 10 here to be worth as much as the codes' own loss.
+            terms=Losses({"l2": 10.0}),
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
 
     size = model.config.image_size
     pictures = data.load(args.data, "validation", image_size=size)

@@ -32,6 +32,7 @@ from keras_parti import data
 from keras_parti.evaluation import evaluate_upscaling
 from keras_parti.evaluation.pictures import load_images
 from keras_parti.models import WDSR, ViTVQGAN
+from keras_parti.training.strategies import STRATEGIES, scope
 from keras_parti.training.tokenizer import Losses
 from keras_parti.training.upsampler import Upsampling, train_upsampler
 from keras_parti.training.workdir import model_dir
@@ -62,6 +63,9 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=2000, help="batches")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -73,27 +77,28 @@ def main(argv=None):
         args.image_size, args.steps, measured_size = 32, 20, 64
         args.learning_rate = 1e-4  # so few steps at 1e-3 end below bicubic
 
-    model, tokenizer, terms = WDSR.from_preset(args.preset), None, None
-    if args.tokenizer:
-        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-        args.image_size = measured_size = model.scale * tokenizer.config.image_size
-    if args.perceptual or args.discriminator:
-        terms = Losses(perceptual=args.perceptual, discriminator=args.discriminator)
-    train_upsampler(
-        model,
-        args.data,
-        args.workdir,
-        tokenizer,
-        args.image_size,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 30,
-        terms=terms,
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+    with scope(args.strategy):  # a batch is that of all devices together
+        model, tokenizer, terms = WDSR.from_preset(args.preset), None, None
+        if args.tokenizer:
+            tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+            args.image_size = measured_size = model.scale * tokenizer.config.image_size
+        if args.perceptual or args.discriminator:
+            terms = Losses(perceptual=args.perceptual, discriminator=args.discriminator)
+        train_upsampler(
+            model,
+            args.data,
+            args.workdir,
+            tokenizer,
+            args.image_size,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 30,
+            terms=terms,
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
 
     pictures = load_images(args.data, "validation", measured_size)
     degrade = Upsampling(model, measured_size, tokenizer).degrade

@@ -27,6 +27,7 @@ from keras_parti.evaluation import draw_accepted, grid
 from keras_parti.evaluation.linear_probe import read_labelled
 from keras_parti.models import VIM, ClassToImage, ViTVQGAN
 from keras_parti.training.preparation import encode_set
+from keras_parti.training.strategies import STRATEGIES, scope
 from keras_parti.training.vim import read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
@@ -75,6 +76,9 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=16, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
     parser.add_argument("--samples", type=int, default=16, help="pictures a class")
+    parser.add_argument(
+        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
@@ -91,27 +95,28 @@ def main(argv=None):
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     encode_set(tokenizer, args.data, workdir / "tokens")
     classes = read_classes(workdir / "tokens", args.label)
-    vim = VIM(
-        dataclasses.replace(
-            VIM.preset_config(args.preset),
-            num_codes=tokenizer.config.num_codes,
-            num_tokens=tokenizer.config.num_tokens,
-            num_classes=len(classes),
+    with scope(args.strategy):  # a batch is that of all devices together
+        vim = VIM(
+            dataclasses.replace(
+                VIM.preset_config(args.preset),
+                num_codes=tokenizer.config.num_codes,
+                num_tokens=tokenizer.config.num_tokens,
+                num_classes=len(classes),
+            )
         )
-    )
-    train_vim(
-        vim,
-        workdir / "tokens",
-        workdir,
-        feature=args.label,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.steps // 20,
-        steps_per_epoch=min(100, args.steps // 2),
-        seed=args.seed,
-        verbose=2,
-    )
+        train_vim(
+            vim,
+            workdir / "tokens",
+            workdir,
+            feature=args.label,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            warmup_steps=args.steps // 20,
+            steps_per_epoch=min(100, args.steps // 2),
+            seed=args.seed,
+            verbose=2,
+        )
 
     chain = ClassToImage(tokenizer, vim)
     chain.save(workdir / "chain")

@@ -55,9 +55,9 @@ def _devices_of(args):
     kind = getattr(args, "strategy", None)
     if kind is None:
         return contextlib.nullcontext()
-    from keras_parti.training.strategies import strategy
+    from keras_parti.training.strategies import scope
 
-    return strategy(kind).strategy.scope()
+    return scope(kind)
 
 
 def explain(error):

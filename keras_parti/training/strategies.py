@@ -1,5 +1,6 @@
 """From a word to a `tf.distribute` strategy and the precision that its devices like."""
 
+import contextlib
 import json
 import os
 from typing import NamedTuple
@@ -14,6 +15,22 @@ class Devices(NamedTuple):
 
     strategy: tf.distribute.Strategy
     dtype: str  # a dtype policy of Keras
+
+
+class _Workers(tf.distribute.MultiWorkerMirroredStrategy):
+    """A strategy of several workers under which Keras' `fit` works.
+
+    Keras 3.15 asks it for means that TensorFlow's own refuses: of a whole batch of
+    inputs and targets, for their shapes, and along the first axis of figures that have
+    none.
+    """
+
+    def reduce(self, reduce_op, value, axis):
+        def reduce(one):
+            rank = self.experimental_local_results(one)[0].shape.rank
+            return super(_Workers, self).reduce(reduce_op, one, axis if rank else None)
+
+        return tf.nest.map_structure(reduce, value)
 
 
 def strategy(kind="auto", tpu=None):
@@ -59,7 +76,7 @@ def strategy(kind="auto", tpu=None):
                 '"task": {"type": "worker", "index": 0}}, with another index on each. '
                 f"Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}"
             )
-        workers = tf.distribute.MultiWorkerMirroredStrategy()
+        workers = _Workers()
         gpus = tf.config.list_physical_devices("GPU")
         return Devices(workers, "mixed_bfloat16" if gpus else "float32")
     if kind == "gpu":
@@ -70,6 +87,19 @@ def strategy(kind="auto", tpu=None):
             )
         return Devices(tf.distribute.MirroredStrategy(), "mixed_bfloat16")
     return Devices(_tpu_strategy(tpu), "mixed_bfloat16")
+
+
+def scope(kind):
+    """Returns the scope in which to build a model and to train it.
+
+    Args:
+        kind: str, as `strategy` takes it; or None, for a scope of nothing, in which
+            training has one device.
+
+    Returns:
+        A context manager.
+    """
+    return contextlib.nullcontext() if kind is None else strategy(kind).strategy.scope()
 
 
 def _found():
