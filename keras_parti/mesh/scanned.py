@@ -104,6 +104,8 @@ class Scanned(keras.layers.Layer):
         template = self.template()
 
         def block(x, state):
+            # Kept for the backward pass as it comes, and gathered again in it.
+            x = jax.lax.with_sharding_constraint(x, self.between)
             x = jax.lax.with_sharding_constraint(x, self.inside)
             x, seeds = template.stateless_call(
                 *state, x, *others, training=training, **masks
