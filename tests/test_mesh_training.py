@@ -20,6 +20,7 @@ from keras_parti.mesh.checkpoints import (  # noqa: E402
 from keras_parti.mesh.training import hidden, train_on_mesh  # noqa: E402
 from keras_parti.mesh.variables import arrays_of  # noqa: E402
 from keras_parti.models import Parti  # noqa: E402
+from keras_parti.training.workdir import check_config  # noqa: E402
 
 CONFIG = Parti.preset_config("parti_tiny", decoder_layers=1, dropout_rate=0.0)
 
@@ -97,10 +98,10 @@ def test_nothing_is_hidden_at_a_rate_of_zero():
     assert found["before_ids"][0].tolist() == [23] + [1] * 8
 
 
-def run(folder, tokens, words, layout, config=CONFIG):
+def run(folder, tokens, words, layout):
     keras.utils.set_random_seed(4)
     return train_on_mesh(
-        config,
+        CONFIG,
         Layout(*layout),
         tokens,
         words,
@@ -113,6 +114,15 @@ def run(folder, tokens, words, layout, config=CONFIG):
     )
 
 
+def test_a_run_of_another_config_is_refused_by_the_first_field_that_differs(tmp_path):
+    check_config("Parti", CONFIG, tmp_path)
+    other = dataclasses.replace(CONFIG, heads=4, mlp_dim=32)
+    with pytest.raises(
+        ValueError, match=r"holds a run with heads=2. Received: heads=4"
+    ):
+        train_on_mesh(other, Layout(), None, None, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_another_mesh_and_ends_the_same(
     tmp_path,
@@ -121,22 +131,17 @@ def test_a_killed_run_goes_on_with_another_mesh_and_ends_the_same(
     vocabulary,  # noqa: F811
 ):
     whole = run(tmp_path / "whole", cache, vocabulary, ("", ""))
-    check = mesh_training._check_finite
+    check = mesh_training.check_finite
 
-    def kill(log, done):
-        check(log, done)
-        if done == 3:
+    def kill(log, when):
+        check(log, when)
+        if when == "step 3":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(mesh_training, "_check_finite", kill)
+    monkeypatch.setattr(mesh_training, "check_finite", kill)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", cache, vocabulary, ("a:2", "batch:a"))
     monkeypatch.undo()
-    other = dataclasses.replace(CONFIG, heads=4)
-    with pytest.raises(
-        ValueError, match=r"holds a run with heads=2. Received: heads=4"
-    ):
-        run(tmp_path / "killed", cache, vocabulary, ("", ""), other)
     ended = run(tmp_path / "killed", cache, vocabulary, ("b:2", "mlp:b;heads:b"))
     for path in ("whole", "killed"):
         assert (tmp_path / path / "logs" / "validation").is_dir()
