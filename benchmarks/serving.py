@@ -42,7 +42,7 @@ def main(argv=None):
         Client(server.address, server.name, best=()) as client,
     ):
         rows = {"start to ready, warm-up included": time.perf_counter() - begun}
-        rows["first picture after ready"] = seconds(lambda: client.generate([PROMPT]))
+        rows["first picture after ready"] = seconds(lambda: client.generate([PROMPT], 1))
         for name, prompts, num_samples in (
             ("one picture", 1, 1),
             ("16 samples of a prompt", 1, 16),
@@ -56,7 +56,7 @@ def main(argv=None):
                 )
                 for seed in range(args.rounds)
             )
-        image = client.generate([PROMPT])["images"][0]
+        image = client.generate([PROMPT], 1)["images"][0]
         rows["encode a picture"] = statistics.median(
             seconds(lambda: client.encode(image)) for _ in range(args.rounds)
         )

@@ -25,9 +25,9 @@ PROMPTS = [f"red apple in {style} style" for style in ("google", "twitter", "flu
 
 def draw(client, folder):
     """One picture for each prompt; then of one prompt the best 4 of 16."""
-    drawn = client.generate(PROMPTS, guidance_scale=3.0, seed=0)
+    drawn = client.generate(PROMPTS, num_samples=1, guidance_scale=3.0, seed=0)
     grid(drawn["images"][:, 0], captions=PROMPTS).save(folder / "apples.png")
-    best = client.generate(PROMPTS[:1], num_samples=16, keep=4, seed=0)
+    best = client.generate(PROMPTS[:1], seed=0)
     grid(best["images"][0], captions=[f"{s:.2f}" for s in best["score"][0]]).save(
         folder / "best.png"
     )
@@ -44,7 +44,7 @@ def there_and_back(client, images, folder):
 async def draw_at_once(address, name, count):
     """Many requests together, as a web server would have; each awaits its own."""
     async with AsyncClient(address, name, best=()) as client:
-        tasks = [client.generate(PROMPTS[:1], seed=seed) for seed in range(count)]
+        tasks = [client.generate(PROMPTS[:1], 1, seed=seed) for seed in range(count)]
         return await asyncio.gather(*tasks)
 
 

@@ -46,13 +46,24 @@ def check_options(**options):
             )
 
 
-def check_counts(num_samples, keep):
-    """Raises `ValueError` unless 1 ≤ `keep` ≤ `num_samples`."""
+# Pictures drawn for a prompt, and how many of them are shown: as the paper does.
+NUM_SAMPLES, KEEP = 16, 4
+
+
+def check_counts(num_samples, keep=None):
+    """Returns how many of several pictures are kept: `keep`, or 4 if it is None.
+
+    Raises:
+        ValueError: not 1 ≤ `keep` ≤ `num_samples`.
+    """
+    if keep is None:
+        keep = max(1, min(KEEP, num_samples))
     if not 1 <= keep <= num_samples:
         raise ValueError(
             "`num_samples` and `keep` must be 1 ≤ keep ≤ num_samples. "
             f"Received: num_samples={num_samples}, keep={keep}"
         )
+    return keep
 
 
 def sample_seeds(seed, num_samples, num_prompts):

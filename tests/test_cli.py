@@ -211,7 +211,7 @@ GENERATE = ["generate", "a fox", "--server", "localhost:1", "--out", "a.png"]
         ([*GENERATE, "--top-k", "-1"], "top-k"),
         ([*GENERATE, "--top-k", "many"], "integer"),
         ([*GENERATE, "--seed", str(1 << 63)], "seed"),
-        ([*GENERATE, "--keep", "5"], "keep=5"),
+        ([*GENERATE, "--keep", "17"], "keep=17"),
         ([*GENERATE, "--out", "a.bmp"], r"\.png"),
         ([*GENERATE, "--server", "localhost"], "HOST:PORT"),
         (
@@ -232,8 +232,8 @@ def test_a_mistake_is_one_line_and_status_2(argv, words, capsys, tmp_path, monke
 
 
 def test_debug_shows_the_traceback():
-    with pytest.raises(ValueError, match="keep=5"):
-        cli.main([*GENERATE, "--keep", "5", "--debug"])
+    with pytest.raises(ValueError, match="keep=17"):
+        cli.main([*GENERATE, "--keep", "17", "--debug"])
 
 
 def test_interruption_is_quiet(monkeypatch, capsys):

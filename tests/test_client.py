@@ -33,7 +33,7 @@ def toy_ids(prompt, seed):
 
 
 def test_generate_asks_for_each_prompt_with_the_seed(client):
-    drawn = client.generate(PROMPTS, seed=13)
+    drawn = client.generate(PROMPTS, seed=13, num_samples=1)
     ids = np.array([[toy_ids(prompt, 13)] for prompt in PROMPTS])
     np.testing.assert_array_equal(drawn["ids"], ids)
     np.testing.assert_array_equal(drawn["score"], ids[:, :, 0])
@@ -96,7 +96,7 @@ def test_pictures_survive_their_files():
 
 def test_status_tells_versions(client):
     assert client.status() == {1: "AVAILABLE"}
-    assert Client(client.address, model="toy", version=1).generate(["a"])
+    assert Client(client.address, model="toy", version=1).generate(["a"], num_samples=1)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +116,13 @@ def test_mistakes_are_found_before_asking(client, options, words):
 
 def test_prompts_that_are_no_text_are_a_type_error(client):
     with pytest.raises(TypeError, match=r"prompts must be strings. Received: 3"):
-        client.generate(["a", 3])
+        client.generate(["a", 3], num_samples=1)
     with pytest.raises(TypeError, match=r"prompts must be a list.*Received: 'a fox'"):
-        client.generate("a fox")
+        client.generate("a fox", num_samples=1)
 
 
 def test_odd_bytes_of_a_shell_are_sent(client):
-    assert client.generate(["caf\udce9"])["num_tokens"] == [6]
+    assert client.generate(["caf\udce9"], num_samples=1)["num_tokens"] == [6]
 
 
 def test_pictures_that_are_none_are_refused(client):
@@ -141,7 +141,7 @@ def test_pictures_that_are_none_are_refused(client):
 def test_the_servers_words_are_in_the_error(client):
     words = r"^guidance_scale must lie in \[0, 30\]. Received: \[31.5\]$"
     with pytest.raises(ValueError, match=words):
-        client.generate(["a"], guidance_scale=31.5)
+        client.generate(["a"], guidance_scale=31.5, num_samples=1)
 
 
 def test_what_the_model_lacks_is_said_with_what_it_has(client):

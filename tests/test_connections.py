@@ -55,23 +55,23 @@ def test_unknown_model_and_version_are_named(kind, address):
         kind(address, model="nope") as client,
         pytest.raises(ValueError, match=r"Latest\(nope\).*no such model"),
     ):
-        client.generate(["a"])
+        client.generate(["a"], 1)
     with (
         kind(address, model="toy", version=9) as client,
         pytest.raises(ValueError, match=r"Specific\(toy, 9\)"),
     ):
-        client.generate(["a"])
+        client.generate(["a"], 1)
 
 
 @both_kinds
 def test_server_gone_says_how_to_start_one(kind, stand_ins):
     with Server(stand_ins / "toy", port=0) as server:
         client = kind(server.address, model="toy", retries=2)
-        client.generate(["a"])
+        client.generate(["a"], 1)
     with client:
         begin = time.monotonic()
         with pytest.raises(ConnectionError, match="keras-parti serve DIR") as error:
-            client.generate(["a"])
+            client.generate(["a"], 1)
         assert server.address in str(error.value)
         assert time.monotonic() - begin < 60  # its timeout is twice that
         with pytest.raises(ConnectionError, match="keras-parti serve DIR"):
@@ -82,9 +82,9 @@ def test_server_gone_says_how_to_start_one(kind, stand_ins):
 def test_server_that_comes_back_is_found_again(kind, stand_ins):
     with Server(stand_ins / "toy", port=0) as server:
         client = kind(server.address, model="toy", retries=12)
-        before = client.generate(["a"], seed=3)
+        before = client.generate(["a"], 1, seed=3)
     with client, concurrent.futures.ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(client.generate, ["a"], seed=3)
+        answer = pool.submit(client.generate, ["a"], 1, seed=3)
         # So late that the channel has begun to pause by itself as well.
         time.sleep(2.0)
         with Server(stand_ins / "toy", port=server.port):
@@ -102,7 +102,7 @@ def test_a_port_without_the_protocol_does_not_hang(kind):
             kind(address, timeout=1.0) as client,
             pytest.raises(OSError, match=address),
         ):
-            client.generate(["a"])
+            client.generate(["a"], 1)
 
 
 class Moody(prediction_service_pb2_grpc.PredictionServiceServicer):

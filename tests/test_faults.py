@@ -44,12 +44,12 @@ def server(model):
 def healthy(server):
     """Holds the server, after a test, to the answers of before, on both ports."""
     with Client(server.address, model="toy", timeout=60) as client:
-        before = client.generate(["a"], seed=3)["ids"].tolist()
+        before = client.generate(["a"], seed=3, num_samples=1)["ids"].tolist()
         status, document = server.rest("POST", "/v1/models/toy:predict", GOOD)
         assert (status, document["outputs"]["ids"]) == (200, before[0])
         yield client
         assert server.process.poll() is None
-        assert client.generate(["a"], seed=3)["ids"].tolist() == before
+        assert client.generate(["a"], seed=3, num_samples=1)["ids"].tolist() == before
         answer = server.rest("POST", "/v1/models/toy:predict", GOOD)
         assert answer == (status, document)
 
@@ -62,7 +62,7 @@ def test_a_server_that_is_killed_and_restarted_loses_no_request(model, tmp_path)
         with lock:
             asked.append(number)
         with Client(server.address, "toy", timeout=300, retries=1000) as client:
-            return client.generate(PROMPTS, seed=number)["ids"]
+            return client.generate(PROMPTS, seed=number, num_samples=1)["ids"]
 
     expected = [ask(number) for number in range(5)]
     asked.clear()
@@ -98,7 +98,7 @@ def test_a_corrupt_new_version_leaves_the_old_one_at_work(
     def ask():
         count = 0
         while not stop.is_set():
-            healthy.generate(["a"], seed=3)
+            healthy.generate(["a"], seed=3, num_samples=1)
             count += 1
         return count
 
@@ -160,7 +160,7 @@ def test_clients_that_leave_in_mid_sampling_leave_no_work_behind(server, healthy
         with server.connect(server.rest_port) as leaving:
             body = b'{"signature_name": "generate_best", "inputs": {"prompt": ["a"]}}'
             leaving.sendall(post(len(body)) + body)
-    healthy.generate(["a"])
+    healthy.generate(["a"], num_samples=1)
     wait_until(lambda: idle(metrics(server)))
     after = metrics(server)
     # Sixteen rows fill a run, so those that waited would have been thirty and more.
@@ -235,5 +235,5 @@ def test_half_open_connections_are_borne(server, healthy):
                     head = PREFACE if port == server.port else post(1000)
                     connection.sendall(head[: 10 + number % 9 * 8])
         for _ in range(3):
-            healthy.generate(PROMPTS)
+            healthy.generate(PROMPTS, num_samples=1)
             assert server.rest("GET", "/v1/models/toy")[0] == 200

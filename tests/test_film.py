@@ -51,7 +51,10 @@ def film(small_chain, tmp_path_factory):
     parti.fit(inputs, ids, batch_size=7, epochs=3, verbose=0, callbacks=[callback])
     model = keras.ops.convert_to_numpy(parti(inputs))
     fresh = TextToImage(small_chain.tokenizer, parti, small_chain.vocabulary)
-    drawn = [c.generate(PROMPTS, seed=5)["ids"] for c in (callback.chain, fresh)]
+    drawn = [
+        c.generate(PROMPTS, seed=5, num_samples=1)["ids"]
+        for c in (callback.chain, fresh)
+    ]
     yield logged(folder), held_out, model, drawn
     parti.set_weights(kept)
 

@@ -11,16 +11,18 @@ PROMPTS = ["red fox", "", "green pear in google style"]
 
 @pytest.fixture(scope="module")
 def drawn(small_chain):
-    return small_chain.generate(PROMPTS, guidance_scale=2.0, seed=7)
+    return small_chain.generate(PROMPTS, guidance_scale=2.0, seed=7, num_samples=1)
 
 
 @pytest.fixture(scope="module")
 def given(small_chain):
-    return small_chain.generate(PROMPTS, temperature=2.0, seed=99)["ids"][:, 0]
+    return small_chain.generate(PROMPTS, temperature=2.0, seed=99, num_samples=1)[
+        "ids"
+    ][:, 0]
 
 
 def test_completing_no_rows_is_generating(small_chain, drawn, given):
-    completed = small_chain.complete(PROMPTS, given, 0, guidance_scale=2.0, seed=7)
+    completed = small_chain.complete(PROMPTS, given, 0, 1, guidance_scale=2.0, seed=7)
     np.testing.assert_array_equal(completed["ids"], drawn["ids"])
     np.testing.assert_array_equal(completed["images"], drawn["images"])
     np.testing.assert_allclose(completed["score"], drawn["score"], atol=1e-5)
@@ -29,7 +31,7 @@ def test_completing_no_rows_is_generating(small_chain, drawn, given):
 @pytest.mark.parametrize("rows", [1, 2])
 def test_completing_what_was_generated_generates_it_again(small_chain, drawn, rows):
     ids = drawn["ids"][:, 0]
-    completed = small_chain.complete(PROMPTS, ids, rows, guidance_scale=2.0, seed=7)
+    completed = small_chain.complete(PROMPTS, ids, rows, 1, guidance_scale=2.0, seed=7)
     np.testing.assert_array_equal(completed["ids"][:, 0], ids)
 
 
@@ -66,7 +68,7 @@ def test_a_stream_may_show_fewer_pictures(small_chain, drawn):
 def test_samples_of_a_prompt_are_its_pictures_of_the_next_seeds(small_chain):
     together = small_chain.generate(PROMPTS, num_samples=3, keep=3, seed=7)
     for j in range(3):
-        alone = small_chain.generate(PROMPTS[:1], seed=7 + j)
+        alone = small_chain.generate(PROMPTS[:1], seed=7 + j, num_samples=1)
         (found,) = np.flatnonzero(
             (together["ids"][0] == alone["ids"][0, 0]).all(axis=-1)
         )
@@ -92,11 +94,13 @@ def test_rows_without_guidance_are_the_same_beside_guided_ones(small_chain):
 
 def test_a_schedule_guides_each_position_by_its_own_scale(small_chain, drawn):
     constant = np.full(9, 2.0, "float32")
-    same = small_chain.generate(PROMPTS, guidance_scale=constant, seed=7)
+    same = small_chain.generate(PROMPTS, guidance_scale=constant, seed=7, num_samples=1)
     np.testing.assert_array_equal(same["ids"], drawn["ids"])
     # Guided alike up to a position, pictures are alike up to there.
     constant[5:] = 30.0
-    other = small_chain.generate(PROMPTS, guidance_scale=constant, seed=7)
+    other = small_chain.generate(
+        PROMPTS, guidance_scale=constant, seed=7, num_samples=1
+    )
     np.testing.assert_array_equal(other["ids"][..., :5], drawn["ids"][..., :5])
     assert (other["ids"][..., 5:] != drawn["ids"][..., 5:]).any()
 
@@ -123,7 +127,7 @@ def test_weights_that_are_not_finite_are_an_error(small_chain):
     parti.logits.kernel.assign(np.full(parti.logits.kernel.shape, np.nan))
     broken = TextToImage(small_chain.tokenizer, parti, small_chain.vocabulary)
     with pytest.raises(ValueError, match=r"must be finite.*Received: score=\[nan"):
-        broken.generate(["red fox"])
+        broken.generate(["red fox"], num_samples=1)
     with pytest.raises(ValueError, match="must be finite"):
         next(broken.stream(["red fox"]))
 
@@ -153,14 +157,18 @@ def test_weights_that_are_not_finite_are_an_error(small_chain):
             "Options of sampling",
         ),
         (lambda c, g: next(c.stream(PROMPTS, every=0)), ValueError, "`every` must be"),
-        (lambda c, g: c.generate([]), ValueError, "`prompts` must hold at least one"),
         (
-            lambda c, g: c.generate(["a"], top_p=[0.5]),
+            lambda c, g: c.generate([], num_samples=1),
+            ValueError,
+            "`prompts` must hold at least one",
+        ),
+        (
+            lambda c, g: c.generate(["a"], top_p=[0.5], num_samples=1),
             ValueError,
             "`top_p` must be a number",
         ),
         (
-            lambda c, g: c.generate(["a"], guidance_scale=[1.0] * 8),
+            lambda c, g: c.generate(["a"], guidance_scale=[1.0] * 8, num_samples=1),
             ValueError,
             "may be 9",
         ),

@@ -20,10 +20,10 @@ LONG = "pear " * 2000
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"seed": -(1 << 62), "guidance_scale": 3.0},
-        {"temperature": 0.0, "seed": 5},
-        {"top_k": 3, "top_p": 0.9, "temperature": 2.0},
+        {"num_samples": 1},
+        {"num_samples": 1, "seed": -(1 << 62), "guidance_scale": 3.0},
+        {"num_samples": 1, "temperature": 0.0, "seed": 5},
+        {"num_samples": 1, "top_k": 3, "top_p": 0.9, "temperature": 2.0},
         {"num_samples": SAMPLES, "keep": KEEP, "seed": 11},
         {"num_samples": 4, "keep": 2, "seed": (1 << 63) - 2},
     ],
@@ -36,10 +36,13 @@ def test_served_pictures_are_the_local_ones(small_chain, exported_client, option
 
 
 def test_seeds_differ_and_rows_do_not_touch_each_other(exported_client):
-    drawn = [exported_client.generate(PROMPTS, seed=seed)["ids"] for seed in (3, 4)]
+    drawn = [
+        exported_client.generate(PROMPTS, seed=seed, num_samples=1)["ids"]
+        for seed in (3, 4)
+    ]
     assert (drawn[0] != drawn[1]).any(axis=-1).all()
     assert len({tuple(row) for ids in drawn for row in ids[:, 0]}) == 2 * len(PROMPTS)
-    alone = exported_client.generate(PROMPTS[2:], seed=4)["ids"]
+    alone = exported_client.generate(PROMPTS[2:], seed=4, num_samples=1)["ids"]
     np.testing.assert_array_equal(alone, drawn[1][2:])
 
 
@@ -71,10 +74,10 @@ def test_what_a_request_leaves_out_has_its_default(exported_client):
 
 
 def test_long_prompts_are_cut_and_reported(small_chain, exported_client):
-    drawn = exported_client.generate([LONG, "red fox"])
+    drawn = exported_client.generate([LONG, "red fox"], num_samples=1)
     assert drawn["truncated"].tolist() == [True, False]
     assert drawn["num_tokens"][0] > 2000
-    assert_same(drawn, small_chain.generate([LONG, "red fox"]))
+    assert_same(drawn, small_chain.generate([LONG, "red fox"], num_samples=1))
 
 
 def test_bytes_that_are_no_text_are_answered(exported_client):

@@ -82,8 +82,10 @@ def test_a_score_is_the_rerankers_of_the_resized_picture(whole_chain):
 
 def test_pictures_are_enlarged_once_or_twice(whole_chain):
     assert whole_chain.sizes == (12, 24, 48)
-    once, twice = (whole_chain.generate(PROMPTS, size=s) for s in (24, 48))
-    native = whole_chain.generate(PROMPTS)["images"]
+    once, twice = (
+        whole_chain.generate(PROMPTS, size=s, num_samples=1) for s in (24, 48)
+    )
+    native = whole_chain.generate(PROMPTS, num_samples=1)["images"]
     upsampler = whole_chain.upsampler
     for expected, found in ((native, once), (once["images"], twice)):
         floats = expected[:, 0] / np.float32(255)
@@ -107,7 +109,8 @@ def test_a_folder_holds_the_parts_that_there_are(small_chain, whole_chain, tmp_p
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"num_samples": SAMPLES, "keep": KEEP, "seed": 11}]
+    "options",
+    [{"num_samples": 1}, {"num_samples": SAMPLES, "keep": KEEP, "seed": 11}],
 )
 def test_served_pictures_and_scores_are_the_local_ones(whole_chain, client, options):
     served = client.generate(PROMPTS, **options)
@@ -156,7 +159,7 @@ def test_bad_requests_are_named(client):
             {"image_bytes": strings(b"x", b"y", b"z"), "prompt": strings(b"a", b"b")},
         )
     with pytest.raises(ValueError, match=r"size must be one of 12, 24, 48.*36"):
-        client.generate(["a"], size=36)
+        client.generate(["a"], size=36, num_samples=1)
     with pytest.raises(ValueError, match="must hold PNG or JPEG"):
         client.score([b"no picture"], ["a"])
 
@@ -165,7 +168,7 @@ def test_what_does_not_fit_is_said(small_chain, whole_chain):
     with pytest.raises(ValueError, match="`score` needs a `reranker`"):
         small_chain.score(pictures(1), ["a"])
     with pytest.raises(ValueError, match=r"`size` must be one of \(12,\)"):
-        small_chain.generate(PROMPTS, size=24)
+        small_chain.generate(PROMPTS, size=24, num_samples=1)
     with pytest.raises(ValueError, match=r"must be one of \(12, 24, 48\).*size=36"):
         whole_chain.upscale(pictures(1), 36)
     with pytest.raises(ValueError, match=r"uint8 \(batch, 12, 12, 3\)"):

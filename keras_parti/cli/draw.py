@@ -64,7 +64,7 @@ def demo(args):
 
 def generate(args):
     """Draws pictures of prompts and writes them as a grid."""
-    sampling.check_counts(args.num_samples, args.keep)
+    keep = sampling.check_counts(args.num_samples, args.keep)
     options = {name: getattr(args, name) for name in sampling.DEFAULTS}
     with contextlib.ExitStack() as stack:
         if args.server:
@@ -77,13 +77,13 @@ def generate(args):
             client,
             args.prompts,
             args.num_samples,
-            args.keep,
+            keep,
             seed=args.seed,
             size=args.size,
             **options,
         )
     report(args.prompts, drawn)
-    columns = args.keep if args.keep > 1 else None
+    columns = keep if keep > 1 else None
     save(args.prompts, drawn, args.out, columns)
     print(f"Wrote {args.out}")
 

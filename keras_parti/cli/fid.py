@@ -55,7 +55,7 @@ def _draw(args, network, options):
     with asked(args) as (client, model, _):
         score = scored_by(client)
         draw_prompts(
-            lambda texts, seed: client.generate(texts, seed=seed, **chosen),
+            lambda texts, seed: client.generate(texts, 1, seed=seed, **chosen),
             prompts,
             args.out,
             num_samples=args.num_samples,

@@ -119,9 +119,15 @@ def _add_generate(commands):
         "N",
         "pictures drawn for each prompt",
         integer(1, 4096),
-        4,
+        16,
     )
-    option(command, "--keep", "K", "best pictures shown of these", integer(1), 1)
+    option(
+        command,
+        "--keep",
+        "K",
+        "best pictures shown of these (default 4, or all if fewer are drawn)",
+        integer(1),
+    )
     add_sampling(command)
     option(command, "--seed", "N", "seed of the first picture", integer(), 0)
     option(

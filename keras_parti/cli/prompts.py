@@ -25,7 +25,7 @@ def parti_prompts(args):
     with asked(args) as (client, model, shipped):
 
         def generate(texts, seed):
-            return client.generate(texts, seed=seed, **options)
+            return client.generate(texts, 1, seed=seed, **options)
 
         draw_prompts(
             generate,

@@ -94,8 +94,8 @@ class TextToImage:
     def generate(
         self,
         prompts,
-        num_samples=1,
-        keep=1,
+        num_samples=sampling.NUM_SAMPLES,
+        keep=None,
         guidance_scale=sampling.DEFAULTS["guidance_scale"],
         temperature=sampling.DEFAULTS["temperature"],
         top_k=sampling.DEFAULTS["top_k"],
@@ -109,7 +109,8 @@ class TextToImage:
             prompts: list of str. The empty prompt gives any picture.
             num_samples: int. Pictures sampled for a prompt; the j-th is the picture
                 of seed `seed + j`.
-            keep: int, at most `num_samples`. Pictures returned, best first.
+            keep: int, at most `num_samples`. Pictures returned, best first; None
+                returns 4, or all where fewer are sampled.
             guidance_scale: float in `[0, 30]`; 1 is no guidance. Or an array of
                 `num_tokens` of them, such as `sampling.guidance_schedule` makes.
             temperature: float in `[0, 10]`; 0 takes the likeliest id.
@@ -142,7 +143,14 @@ class TextToImage:
         return {**drawn, "images": self.upscale(drawn["images"], size)}
 
     def complete(
-        self, prompts, ids, rows, num_samples=1, keep=1, seed=0, **sampling_options
+        self,
+        prompts,
+        ids,
+        rows,
+        num_samples=sampling.NUM_SAMPLES,
+        keep=None,
+        seed=0,
+        **sampling_options,
     ):
         """Makes pictures that begin as given ones do.
 
@@ -326,7 +334,7 @@ class TextToImage:
         return ids
 
     def _sample(self, prompts, num_samples, keep, seed, options, given=()):
-        sampling.check_counts(num_samples, keep)
+        keep = sampling.check_counts(num_samples, keep)
         text = self.vocabulary.encode_report(prompts)
         arguments, guided = self._arguments(text["ids"], seed, num_samples, options)
         outputs = self._generate_ids[guided](*arguments, *given)

@@ -19,8 +19,8 @@ class Conversation(Exchange):
     async def generate(
         self,
         prompts,
-        num_samples=1,
-        keep=1,
+        num_samples=16,
+        keep=None,
         guidance_scale=None,
         temperature=None,
         top_k=None,
@@ -37,7 +37,8 @@ class Conversation(Exchange):
             prompts: list of str. The empty prompt draws without condition.
             num_samples: int. Pictures drawn for each prompt, with the seeds `seed`,
                 `seed + 1`, ...
-            keep: int. How many of them come back, those of the best score first.
+            keep: int. How many of them come back, those of the best score first; None
+                for 4, or all where fewer are drawn.
             guidance_scale: float in [0, 30]. 1 is no guidance. This and the next
                 three are `sampling.DEFAULTS` where they are None.
             temperature: float in [0, 10]. 0 takes the likeliest id each time.
@@ -62,7 +63,7 @@ class Conversation(Exchange):
         from keras_parti import sampling
 
         texts = utf8(prompts)
-        sampling.check_counts(num_samples, keep)
+        keep = sampling.check_counts(num_samples, keep)
         seeds = sampling.sample_seeds(seed, num_samples, len(texts))
         given = (guidance_scale, temperature, top_k, top_p)
         options = _chosen(given, sampling.DEFAULTS)

@@ -81,7 +81,7 @@ class Film(keras.callbacks.Callback):
         columns, first = [], None
         for scale in self.guidance_scales:
             drawn = self.chain.generate(
-                self.prompts, guidance_scale=scale, seed=self.seed
+                self.prompts, 1, guidance_scale=scale, seed=self.seed
             )
             columns.append(drawn["images"][:, 0])
             first = first or drawn
