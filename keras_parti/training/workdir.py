@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -139,7 +140,11 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         strategy = getattr(self.model, "distribute_strategy", None)
         if strategy is not None and not strategy.extended.should_checkpoint:
-            return  # another worker of the run writes into the same folder
+            # Another worker of the run writes into the same folder. But Keras makes
+            # variables when it saves for the first time, which all workers have to do.
+            with tempfile.TemporaryDirectory() as folder:
+                self.model.save_dir(folder)
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "aside.npz"
         np.savez(aside, *map(ops.convert_to_numpy, _variables(self.model)))
