@@ -46,6 +46,16 @@ def test_bicubic_pairs_keep_a_ramp_and_are_in_steps_of_8_bits():
     np.testing.assert_allclose(small[0, 2:-2], rows[0, 7:-6:3, ::3], atol=0.51 / 255)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_pairs_are_those_of_tensorflow(scale):
+    images = np.random.default_rng(0).random((2, 11 * scale, 7 * scale, 3), "float32")
+    small = np.asarray(degradation.shrink(images, scale))
+    expected = tf.image.resize(images, (11, 7), "bicubic", antialias=True)
+    expected = np.clip(expected, 0, 1)
+    # Rounded to 8 bits, which moves a value by half a step at most.
+    np.testing.assert_allclose(small, expected, atol=0.5 / 255 + 1e-6)
+
+
 def test_the_antialiased_pairs_of_a_chessboard_are_grey():
     board = (np.indices((24, 24)).sum(0) % 2).astype("float32")
     images = np.repeat(board[None, ..., None], 3, axis=-1)

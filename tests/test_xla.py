@@ -95,7 +95,7 @@ def vim():
 
 def parti():
     model = Parti.from_preset("parti_tiny", attention_kernel=3)
-    compile_parti(model, 1e-3, "adafactor")
+    compile_parti(model, 1e-3, optimizer="adafactor")
     return model, {"text_ids": TEXT_IDS, "image_ids": IMAGE_IDS}, IMAGE_IDS
 
 
@@ -125,4 +125,4 @@ def test_the_whole_training_step_compiles(case):
     moved = len(model.trainable_variables) + len(model.optimizer.variables)
     (signature,) = re.findall(r"entry_computation_layout=\{(.*)\}", program)
     given, returned = signature.split("->")
-    assert given.count("[") > returned.count("[") >= moved
+    assert min(given.count("["), returned.count("[")) >= moved
