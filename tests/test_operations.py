@@ -77,7 +77,6 @@ def test_utilisation_is_operations_by_seconds_by_peak(monkeypatch, replicas):
         model.distribute_strategy = strategy
     callback = RunFigures(19, flops_per_step=7e9, peak_flops=5e9)
     callback.set_model(model)
-    callback.on_train_begin()
     callback.on_epoch_begin(0)
     for batch in range(11):
         now[0] += 2.0
@@ -105,12 +104,27 @@ def test_the_peak_is_that_of_a_product_that_takes_long_enough(monkeypatch, rate,
         return 2.0 * side**3 / rate
 
     monkeypatch.setattr(figures, "product_seconds", seconds)
-    measured_peak.cache_clear()
-    assert measured_peak("bfloat16") == pytest.approx(rate)
     assert measured_peak("bfloat16") == pytest.approx(rate)
     assert asked[-1] == (side, "bfloat16")
-    assert len(asked) == len(set(asked))  # measured once
-    measured_peak.cache_clear()
+    assert asked[0] == (512, "bfloat16")
+
+
+def test_the_fastest_product_of_all_epochs_is_the_peak(monkeypatch):
+    rates = iter([2e9, 5e9, 4e9])
+    monkeypatch.setattr(figures, "measured_peak", lambda dtype: next(rates))
+    optimizer = types.SimpleNamespace(learning_rate=0.5, gradient_norm=2.0)
+    callback = RunFigures(19, flops_per_step=7e9)
+    callback.set_model(
+        types.SimpleNamespace(optimizer=optimizer, compute_dtype="float32")
+    )
+    found = []
+    for epoch in range(3):
+        callback.on_epoch_begin(epoch)
+        callback.begun, callback.ended, callback.steps = 0.0, 10.0, 3
+        callback.on_epoch_end(epoch, logs := {})
+        found.append(logs["mfu"])
+    expected = [3 * 7e9 / 10 / peak for peak in (2e9, 5e9, 5e9)]
+    assert found == pytest.approx(expected)
 
 
 def test_a_product_is_timed_on_the_machine():

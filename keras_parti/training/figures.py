@@ -1,6 +1,5 @@
 """What a run tells of itself besides its losses."""
 
-import functools
 import math
 import time
 
@@ -27,8 +26,9 @@ class RunFigures(keras.callbacks.Callback):
             such as the sum of `keras_parti.models.operations.parti_step_flops`. None
             leaves `mfu` out.
         peak_flops: float. Operations a second that one device could do. None measures
-            what a matrix product reaches before training begins, for a second or less;
-            with what vendors publish of an accelerator the figure is lower.
+            what a matrix product reaches before each epoch, for a tenth of a second,
+            and keeps the fastest: the machine may be busy with something else at
+            first. With what vendors publish of an accelerator `mfu` is lower.
     """
 
     def __init__(self, tokens_per_step, flops_per_step=None, peak_flops=None):
@@ -36,12 +36,12 @@ class RunFigures(keras.callbacks.Callback):
         self.tokens_per_step = tokens_per_step
         self.flops_per_step = flops_per_step
         self.peak_flops = peak_flops
-
-    def on_train_begin(self, logs=None):
-        if self.flops_per_step is not None and self.peak_flops is None:
-            self.peak_flops = measured_peak(self.model.compute_dtype)
+        self.measured = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self.flops_per_step is not None and self.peak_flops is None:
+            found = measured_peak(self.model.compute_dtype)
+            self.measured = max(self.measured, found)
         self.begun = time.perf_counter()
         self.steps = 0
 
@@ -58,7 +58,7 @@ class RunFigures(keras.callbacks.Callback):
         if self.flops_per_step is not None:
             strategy = getattr(self.model, "distribute_strategy", None)
             replicas = strategy.num_replicas_in_sync if strategy else 1
-            peak = self.peak_flops * replicas
+            peak = (self.peak_flops or self.measured) * replicas
             logs["mfu"] = self.steps * self.flops_per_step / seconds / peak
         for prefix in ("", "val_"):
             if f"{prefix}loss" in logs:
@@ -67,7 +67,6 @@ class RunFigures(keras.callbacks.Callback):
                 logs[f"{prefix}perplexity"] = math.exp(loss)
 
 
-@functools.cache
 def measured_peak(dtype):
     """Measures how fast the first device multiplies square matrices.
 
@@ -85,7 +84,7 @@ def measured_peak(dtype):
     return 2.0 * side**3 / seconds
 
 
-def product_seconds(side, dtype, rounds=4):
+def product_seconds(side, dtype, rounds=2):
     """Returns the seconds of the fastest product of `(side, side)` with itself."""
     matrix = tf.cast(tf.random.stateless_uniform((side, side), (3, 5)), dtype)
     times = []
