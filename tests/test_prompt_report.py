@@ -182,7 +182,7 @@ def test_votes_on_other_runs_are_refused(browser, pages, tmp_path):
 
 
 def take_picture(path, out):
-    with contextlib.closing(Browser(900, 980)) as browser:
+    with contextlib.closing(Browser(900, 1080)) as browser:
         halves = []
         for scheme in ("light", "dark"):
             feature = {"name": "prefers-color-scheme", "value": scheme}
@@ -191,6 +191,10 @@ def take_picture(path, out):
             browser.driver.get(Path(path).resolve().as_uri())
             if scheme == "dark":
                 browser.find("#tab-scores").click()
+            else:
+                browser.find("#order").send_keys("best score")
+                browser.run("document.activeElement.blur()")
+                browser.run("document.querySelector('.bar').scrollIntoView()")
             content = browser.driver.get_screenshot_as_png()
             halves.append(Image.open(io.BytesIO(content)).convert("RGB"))
     width, height = halves[0].size
