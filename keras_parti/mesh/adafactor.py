@@ -78,7 +78,10 @@ class MeshAdafactor:
         size = mtf.sqrt(squares * (1 / variable.member_size))
         update = update / mtf.maximum(size / self.clipping_threshold, 1.0)
 
-        momentum = mtf.cast(state["momentum"], tf.float32) * state["scale"]
+        momentum = mtf.cwise(
+            _decoded, [state["momentum"], update], output_dtype=tf.float32
+        )
+        momentum *= state["scale"]
         momentum = self.beta_1 * momentum + (1 - self.beta_1) * self.rate * update
         step = momentum
         if variable.rows:
@@ -119,3 +122,10 @@ class MeshAdafactor:
             mtf.sqrt(rows / mean), mtf.sqrt(columns), output_shape=square.shape
         )
         return root, moments
+
+
+def _decoded(levels, update):
+    # Once the update is there. TensorFlow would decode all variables' momentum as soon
+    # as it can, at the step's begin: 8 bytes a parameter, for the whole step.
+    with tf.control_dependencies([update]):
+        return tf.cast(levels, tf.float32)

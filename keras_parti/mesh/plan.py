@@ -119,7 +119,10 @@ def plan(
     # variable as its members and as their stack, and Adafactor makes its update of
     # them: square, update and momentum.
     largest = max(_bytes(layout, v.weight) for v in variables)
-    working = max(kept[rematerialise] + head, weights + 4 * largest)
+    activations = kept[rematerialise] + head
+    if rematerialise:
+        activations += _in_work(config, layout, batch_size, size)
+    working = max(activations, weights + 4 * largest)
     flops = _flops(config, layout, batch_size, rematerialise)
     sent = _sent(config, layout, batch_size, size, rematerialise)
     return Plan(
@@ -256,6 +259,26 @@ def _activations(config, layout, batch_size, size, rematerialise):
         blocks.append(block + _feed_forward(config, layout, image, size))
         inputs.append(image_inputs)
     return sum(inputs) + max(blocks) if rematerialise else sum(blocks)
+
+
+def _in_work(config, layout, batch_size, size):
+    """Bytes that a block's backward pass has beside what it kept, computed again.
+
+    Before the activation of the feed-forward layer, and its gradient; with dropout bits
+    and noise of the largest tensor that is dropped.
+    """
+    batch, length = {"batch": batch_size}, config.num_tokens
+    wide = floats(layout, batch | {"mlp": config.mlp_dim}) * length
+    kernels = [config.kernel_of(i) for i in range(config.decoder_layers)]
+    keys = max(keys_seen(config, kernel) for kernel in kernels)
+    weights = floats(layout, batch | {"heads": config.heads}) * length * keys
+    rates = config.activation_dropout_rate, config.attention_dropout_rate
+    dropped = [
+        count
+        for rate, count in zip(rates, (wide, weights), strict=True)
+        if (config.dropout_rate if rate is None else rate)
+    ]
+    return 2 * size * wide + 2 * FLOAT * max(dropped, default=0)
 
 
 def _kv(config):
