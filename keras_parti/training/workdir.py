@@ -77,7 +77,8 @@ def fit(
             ValidateAverages(_players),
             *callbacks,
             StopAtNonFinite(),
-            Board(workdir / "logs"),
+            # Of several workers one draws the curves, or each point would be twofold.
+            *([Board(workdir / "logs")] if _is_first(model) else []),
             checkpoints,
         ],
         verbose=verbose,
@@ -138,8 +139,7 @@ class Checkpoints(keras.callbacks.Callback):
         return 0
 
     def on_epoch_end(self, epoch, logs=None):
-        strategy = getattr(self.model, "distribute_strategy", None)
-        if strategy is not None and not strategy.extended.should_checkpoint:
+        if not _is_first(self.model):
             # Another worker of the run writes into the same folder. But Keras makes
             # variables when it saves for the first time, which all workers have to do.
             with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +154,12 @@ class Checkpoints(keras.callbacks.Callback):
         os.replace(aside, self.folder / f"{epoch + 1:06d}.npz")
         for old in sorted(self.folder.glob("[0-9]*.npz"))[:-KEPT]:
             old.unlink()
+
+
+def _is_first(model):
+    """Whether this process is the first worker of a run, or the only one."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy is None or strategy.extended.should_checkpoint
 
 
 def _read(path, variables):
