@@ -197,11 +197,16 @@ def take_picture(path, out):
                 browser.run("document.querySelector('.bar').scrollIntoView()")
             content = browser.driver.get_screenshot_as_png()
             halves.append(Image.open(io.BytesIO(content)).convert("RGB"))
+    side_by_side(halves).quantize(128).save(out, optimize=True)
+
+
+def side_by_side(halves):
+    """Two pictures of one size as one."""
     width, height = halves[0].size
     both = Image.new("RGB", (2 * width, height))
     for number, half in enumerate(halves):
         both.paste(half, (number * width, 0))
-    both.quantize(128).save(out, optimize=True)
+    return both
 
 
 if __name__ == "__main__":
