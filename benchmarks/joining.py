@@ -31,9 +31,9 @@ def main(argv=None):
     """Prints the table; returns 0 if all pictures are the same."""
     parser = parser_of(__doc__)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=5, help="of a client, a round")
-    parser.add_argument("--rounds", type=int, default=2)
-    args = parse(parser, argv, rounds=1)
+    parser.add_argument("--requests", type=int, default=10, help="of a client, a round")
+    parser.add_argument("--rounds", type=int, default=1)
+    args = parse(parser, argv, requests=3)
     count = args.clients * args.requests
     numbers = [range(i, count, args.clients) for i in range(args.clients)]
     bar = tqdm(total=3 * len(MIXES) * args.rounds * count, disable=None)

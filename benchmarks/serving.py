@@ -42,7 +42,9 @@ def main(argv=None):
         Client(server.address, server.name, best=()) as client,
     ):
         rows = {"start to ready, warm-up included": time.perf_counter() - begun}
-        rows["first picture after ready"] = seconds(lambda: client.generate([PROMPT], 1))
+        rows["first picture after ready"] = seconds(
+            lambda: client.generate([PROMPT], 1)
+        )
         for name, prompts, num_samples in (
             ("one picture", 1, 1),
             ("16 samples of a prompt", 1, 16),

@@ -331,6 +331,7 @@ def test_the_demo_writes_a_grid_and_says_where(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(draw, "shipped_model", lambda: model)
+    monkeypatch.setattr("keras_parti.cli.draw.DEMO_SIZE", None)  # no upsampler
     assert cli.main(["demo", *prompts]) == 0
     out = capsys.readouterr().out
     assert str(tmp_path / "demo.png") in out

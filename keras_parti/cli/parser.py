@@ -87,7 +87,7 @@ def _add_demo(commands):
         "Starts a server with the shipped model on this machine's loopback, asks it "
         "for pictures over gRPC, and writes them as one PNG grid. Without a prompt: "
         "the best of eight pictures for each of eight prompts. With prompts: the four "
-        "best of sixteen for each.",
+        "best of sixteen for each. Ranked by its CoCa, and enlarged to 128×128.",
         'keras-parti demo "red apple in google style"',
     )
     command.add_argument(
