@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_parti import sampling
-from keras_parti.models.text_to_image import to_uint8
+from keras_parti.models.pictures import to_uint8
 from keras_parti.models.vim import VIM
 from keras_parti.models.vit_vqgan import ViTVQGAN
 

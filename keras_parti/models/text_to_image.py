@@ -11,6 +11,7 @@ from keras_parti import sampling
 from keras_parti.models.choosing import reading, score_samples
 from keras_parti.models.coca import CoCa
 from keras_parti.models.parti import Parti
+from keras_parti.models.pictures import check_images, to_floats, to_uint8
 from keras_parti.models.vit_vqgan import ViTVQGAN
 from keras_parti.models.wdsr import WDSR
 
@@ -235,7 +236,7 @@ class TextToImage:
         Raises:
             ValueError: where they are of another size or type.
         """
-        images = _check_images(images, self.tokenizer.config.image_size)
+        images = check_images(images, self.tokenizer.config.image_size)
         return self._encode(images.astype("float32") / 255.0)
 
     def decode(self, ids):
@@ -271,7 +272,7 @@ class TextToImage:
         """
         if self.reranker is None:
             raise ValueError("`score` needs a `reranker`, a CoCa. Received: none")
-        images = _check_images(images)
+        images = check_images(images)
         if len(images) != len(prompts) or not len(images):
             raise ValueError(
                 "`images` and `prompts` must be equally many, one at least. "
@@ -295,7 +296,7 @@ class TextToImage:
         self._check_size(size)
         images, native = np.asarray(images), self.tokenizer.config.image_size
         leading = images.shape[:-3]
-        images = _check_images(images.reshape(-1, *images.shape[-3:]), native)
+        images = check_images(images.reshape(-1, *images.shape[-3:]), native)
         while size is not None and images.shape[1] < size:
             images = self._upscale(images)
         return images.reshape(*leading, *images.shape[1:])
@@ -423,32 +424,9 @@ class TextToImage:
         return cls(tokenizer, parti, vocabulary, **parts)
 
 
-def _check_images(images, side=None):
-    """Returns images as an array, or raises `ValueError`; `side` None is any."""
-    images = np.asarray(images)
-    sides = images.shape[1:3] if side is None else (side, side)
-    if images.dtype != np.uint8 or images.shape[1:] != (*sides, 3):
-        side = side or "side"
-        raise ValueError(
-            f"`images` must be uint8 (batch, {side}, {side}, 3). "
-            f"Received: {images.dtype} of shape {images.shape}"
-        )
-    return images
-
-
 def _check_finite(score):
     if not np.isfinite(score).all():
         raise ValueError(
             "The likelihood of a picture must be finite: `parti` has weights that are "
             f"not, or that overflow. Received: score={score.tolist()}"
         )
-
-
-def to_uint8(images):
-    """Rounds float images in `[0, 1]` to uint8 in `[0, 255]`."""
-    return keras.ops.cast(keras.ops.round(images * 255.0), "uint8")
-
-
-def to_floats(images):
-    """Returns uint8 images as float32 in `[0, 1]`."""
-    return keras.ops.cast(images, "float32") / 255.0

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_parti import sampling
 from keras_parti.models.choosing import score_samples
-from keras_parti.models.text_to_image import to_floats, to_uint8
+from keras_parti.models.pictures import to_floats, to_uint8
 from keras_parti.serving.graph_inputs import (
     column,
     demand,
