@@ -17,9 +17,7 @@ losses are left out, and with them FID and Inception score.
 
 import argparse
 import json
-import math
 import os
-import statistics
 import time
 from pathlib import Path
 
@@ -28,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from parts.intervals import interval
 
 from keras_parti.data import augment
 from keras_parti.evaluation.pictures import load_images
@@ -35,6 +34,7 @@ from keras_parti.losses import LogitLaplace
 from keras_parti.metrics import CodebookUsage, psnr
 from keras_parti.models import ViTVQGAN, ViTVQGANConfig
 from keras_parti.optimizers import warmup_cosine
+from keras_parti.training.guards import StopAtNonFinite
 
 SIZE = 64  # pixels along each side
 
@@ -70,9 +70,6 @@ VARIANTS = {
 # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean over values it
 # takes 10 to be worth as much as the codes' own loss.
 LOSS_WEIGHTS = {"images": 10.0, "laplace": 0.1}
-
-# Student's t for 95 % of a mean over n seeds, n - 1 degrees of freedom.
-STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 
 def train(fields, seed, images, args):
@@ -113,7 +110,7 @@ def train(fields, seed, images, args):
         steps_per_epoch=args.steps,
         verbose=0,
         shuffle=False,  # the dataset has its order; Keras would warn
-        callbacks=[keras.callbacks.TerminateOnNaN()],
+        callbacks=[StopAtNonFinite()],
     )
     return model
 
@@ -138,15 +135,6 @@ def score(model, images):
         errors["psnr"].append(keras.ops.convert_to_numpy(psnr(batch, copies)))
     scores = {name: float(np.concatenate(v).mean()) for name, v in errors.items()}
     return {**scores, "usage": float(usage.result())}
-
-
-def interval(values):
-    """Returns the mean and the half-width of its 95 % interval."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, math.nan
-    t = STUDENT.get(len(values), 1.96)
-    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def read_runs(path):

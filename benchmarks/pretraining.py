@@ -12,7 +12,6 @@ Interrupted, the same command goes on.
 
 import argparse
 import csv
-import math
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from parts.intervals import interval
 from parts.toy_set import toy_set
 
 from keras_parti.data.token_cache import read_manifest
@@ -28,9 +28,6 @@ from keras_parti.models import Parti, TextEncoder
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.text_encoder import train_text_encoder
-
-# 97.5 % points of Student's t, by the number of seeds.
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 
 
 class Clock(keras.callbacks.Callback):
@@ -138,12 +135,11 @@ def main(argv=None):
     print("\n| steps of Parti | without | with | difference (95 %) |")
     print("| ---: | ---: | ---: | ---: |")
     for epoch in range(found.shape[-1]):
-        d = differences[:, epoch]
-        half = STUDENT.get(len(d), 2.0) * d.std(ddof=1) / math.sqrt(len(d))
+        difference, half = interval(differences[:, epoch].tolist())
         without, with_ = found[:, :, epoch].mean(0)
         print(
             f"| {(epoch + 1) * args.steps_per_epoch} | {without:.4f} | {with_:.4f} "
-            f"| {d.mean():+.4f} ± {half:.4f} |"
+            f"| {difference:+.4f} ± {half:.4f} |"
         )
     encoder, parti = np.mean([spent for _, spent in runs], axis=0)
     print(

@@ -1,14 +1,16 @@
-"""Trains Parti in three sizes, an octave apart, and measures what size brings.
+r"""Trains Parti in three sizes, an octave apart, and measures what size brings.
 
-    nohup python benchmarks/scaling.py --tokens runs/tokens > runs/scaling.log &
+    nohup python benchmarks/scaling.py --tokens runs/tokens --coca runs/coca \
+        > runs/scaling.log &
     python benchmarks/scaling.py --quick    # tiny, to see it run
 
 Each size is trained alike from several seeds on one token cache. Then the captions of
 held-out pictures are drawn, 16 times each with and without guidance, and the drawn
 picture is looked for among all pictures of the set: is the nearest of the right name
-and style? Best of 16 is by the model's own score. The small set's analogue of figure 9
-of the paper (the loss falls with size) and of what section 4 says of guidance and
-reranking.
+and style? Best of 16 is by `--coca`, as in the paper, or without one by the model's own
+likelihood, which prefers pictures that it knows to those asked for. The small set's
+analogue of figure 9 of the paper (the loss falls with size) and of what section 4 says
+of guidance and reranking.
 
 Writes `table.md`, `results.json` and `scaling.png` to `--out`, the last only where
 matplotlib is installed (`pip install 'keras-parti[plots]'`). Intervals are 95 %: 4,000
@@ -37,7 +39,7 @@ from keras_parti.evaluation.pictures import Pictures, load_splits
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.retrieval import choose_queries
 from keras_parti.evaluation.samples import best_of_weights, draw_samples
-from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
 from keras_parti.training.workdir import model_dir
@@ -97,7 +99,8 @@ def measure(args, model, vocabulary, name, folder):
     gallery = Pictures.join(list(splits.values()))
     index = Index(gallery, (args.features,))
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    chain = TextToImage(tokenizer, model, vocabulary)
+    coca = CoCa.load_dir(model_dir(args.coca)).reranker() if args.coca else None
+    chain = TextToImage(tokenizer, model, vocabulary, coca)
     found = {}
     for guided, scale in ((0, 1.0), (1, args.guidance_scale)):
         images, _ = draw_samples(
@@ -190,7 +193,8 @@ def report(args, runs):
     text = (
         f"{args.steps} steps of {args.batch_size} pictures, {args.seeds} seeds. "
         f"`{args.measure}` in % of {args.queries} captions of `{args.split}` at most, "
-        f"guidance {args.guidance_scale:g}, N = {args.num_samples}; 95 % intervals.\n\n"
+        f"guidance {args.guidance_scale:g}, best of {args.num_samples} by "
+        f"{'a CoCa' if args.coca else 'likelihood'}; 95 % intervals.\n\n"
         + markdown_table(header, table)
     )
     write_report(args.out, results, text)
@@ -238,6 +242,7 @@ def main(argv=None):
     add("--tokens", type=Path, help="token cache; without one nothing is done")
     add("--vocab", type=Path, default=Path("runs/vocab/vocabulary.model"))
     add("--tokenizer", type=Path, default=Path("runs/tokenizer"))
+    add("--coca", type=Path, help="chooses the best of 16")
     add("--data", default="emoji_captions/small", help="picture set of the cache")
     add("--preset", default="parti_emoji", help="what the sizes have in common")
     add("--out", type=Path, default=Path("runs/scaling"))

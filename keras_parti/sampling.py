@@ -66,6 +66,15 @@ def check_counts(num_samples, keep=None):
     return keep
 
 
+def check_likelihood(score):
+    """Raises `ValueError` where the score of `generate_ids` is not finite."""
+    if not np.isfinite(score).all():
+        raise ValueError(
+            "The likelihood of a picture must be finite: the model has weights that "
+            f"are not, or that overflow. Received: score={np.asarray(score).tolist()}"
+        )
+
+
 def sample_seeds(seed, num_samples, num_prompts):
     """Returns int64 seeds `(num_prompts * num_samples,)`: seed + j for sample j.
 

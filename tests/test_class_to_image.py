@@ -150,7 +150,21 @@ def test_a_model_that_saw_all_classes_is_not_guided():
         chain.generate([1], guidance_scale=1.2)
 
 
+def test_weights_that_are_not_finite_are_an_error():
+    vim = scatter(VIM.from_preset("vim_tiny"))
+    chain = ClassToImage(ViTVQGAN.from_preset("vit_vqgan_tiny"), vim)
+    vim.norm.gamma.assign(np.full(16, np.nan))
+    for draw in (chain.generate, lambda labels: chain.draw(labels, [7])):
+        with pytest.raises(ValueError, match=r"must be finite.*score=\[nan"):
+            draw([1])
+    with pytest.raises(ValueError, match=r"`vim` must have finite.*norm/gamma"):
+        ClassToImage(chain.tokenizer, vim)
+
+
 def test_parts_that_do_not_fit_are_named():
     vim = VIM.from_preset("vim_tiny", num_codes=29)
     with pytest.raises(ValueError, match="`num_codes` of `vim` must be 23"):
+        ClassToImage(ViTVQGAN.from_preset("vit_vqgan_tiny"), vim)
+    vim = VIM.from_preset("vim_tiny", tokenizer="another")
+    with pytest.raises(ValueError, match="`vim` has learned ids of tokenizer another"):
         ClassToImage(ViTVQGAN.from_preset("vit_vqgan_tiny"), vim)

@@ -107,6 +107,24 @@ def test_the_distance_is_that_of_the_paper(weights):
     assert float(got[0]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_gradient_is_that_of_the_paper(weights):
+    """Along a direction, by differences of the distance in NumPy."""
+    tf = pytest.importorskip("tensorflow")
+    model, one = Perceptual(weights), tf.constant(photograph(16))
+    other = noisy(one.numpy(), 0.2)
+    with tf.GradientTape() as tape:
+        tape.watch(one)
+        distance = model(one, other)
+    gradient = tape.gradient(distance, one).numpy()[0].astype("float64")
+    towards = 1e-3 * gradient / np.linalg.norm(gradient)
+    image = one.numpy()[0].astype("float64")
+    after, before = (
+        numpy_distance(image + s * towards, other[0], weights) for s in (1, -1)
+    )
+    expected = 2e-3 * np.linalg.norm(gradient)
+    assert after - before == pytest.approx(expected, rel=1e-2)
+
+
 def test_each_row_has_its_own_distance(weights):
     model, image = Perceptual(weights), photograph(16)
     others = [noisy(image, s) for s in (0.05, 0.3)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keras_parti import sampling
-from keras_parti.models import TextToImage
+from keras_parti.models import Parti, TextToImage, ViTVQGAN
+from keras_parti.training.detokenizer import detokenizer
 
 PROMPTS = ["red fox", "", "green pear in google style"]
 
@@ -124,12 +125,30 @@ def test_weights_that_are_not_finite_are_an_error(small_chain):
     parti = type(small_chain.parti)(small_chain.parti.config)
     weights = [np.array(weight) for weight in small_chain.parti.weights]
     parti.set_weights(weights)
-    parti.logits.kernel.assign(np.full(parti.logits.kernel.shape, np.nan))
     broken = TextToImage(small_chain.tokenizer, parti, small_chain.vocabulary)
+    parti.logits.kernel.assign(np.full(parti.logits.kernel.shape, np.nan))
     with pytest.raises(ValueError, match=r"must be finite.*Received: score=\[nan"):
         broken.generate(["red fox"], num_samples=1)
     with pytest.raises(ValueError, match="must be finite"):
         next(broken.stream(["red fox"]))
+    with pytest.raises(ValueError, match=r"`parti` must have finite.*logits/kernel"):
+        TextToImage(small_chain.tokenizer, parti, small_chain.vocabulary)
+    tokenizer = ViTVQGAN(small_chain.tokenizer.config)
+    tokenizer.decoder.norm.beta.assign(np.full(16, np.inf))
+    with pytest.raises(ValueError, match=r"`tokenizer` must have finite.*norm/beta"):
+        TextToImage(tokenizer, small_chain.parti, small_chain.vocabulary)
+
+
+def test_ids_of_another_codebook_are_refused(small_chain):
+    """Those of a tokenizer whose decoder alone is another are the same."""
+    own, vocabulary = small_chain.tokenizer, small_chain.vocabulary
+    parti = Parti.from_preset("parti_tiny", tokenizer=own.fingerprint())
+    deeper = detokenizer(own, decoder_layers=3)
+    assert TextToImage(deeper, parti, vocabulary).tokenizer is deeper
+    other = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    message = f"`parti` has learned ids of tokenizer {own.fingerprint()}. Received: "
+    with pytest.raises(ValueError, match=message + f"tokenizer {other.fingerprint()}"):
+        TextToImage(other, parti, vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,28 @@ def test_the_optimiser_is_the_papers():
     assert (optimizer.weight_decay, optimizer.use_ema) == (1e-4, False)
 
 
+def test_the_schedule_can_be_the_papers(tmp_path, monkeypatch):
+    """Up to 1e-4 along a line, then down to 5e-5 along a cosine; both players alike."""
+    use_discs(monkeypatch)
+    fitted = []
+    monkeypatch.setattr(tokenizer.runs, "fit", lambda model, *_: fitted.append(model))
+    tokenizer.train_tokenizer(
+        ViTVQGAN.from_preset("vit_vqgan_tiny"),
+        "discs",
+        tmp_path,
+        500,
+        learning_rate=1e-4,
+        warmup_steps=50,
+        final_share=0.5,
+        terms=tokenizer.Losses(discriminator="discriminator_tiny"),
+    )
+    (model,) = fitted
+    for optimizer in (model.optimizer, model.discriminator_optimizer):
+        rate = optimizer._learning_rate
+        found = [float(rate(step)) for step in (0, 25, 50, 275, 500)]
+        assert found == pytest.approx([0, 5e-5, 1e-4, 7.5e-5, 5e-5])
+
+
 def revive(model, epoch, away=None, **kwargs):
     if away is not None:
         model.quantizer.codebook.assign(away)

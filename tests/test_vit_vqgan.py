@@ -137,6 +137,18 @@ def test_wrong_shapes_are_refused():
         tiny().decode(np.zeros((1, 8), "int32"))
 
 
+@pytest.mark.parametrize(("worst", "received"), [(23, "0 to 23"), (-1, "-1 to 22")])
+def test_ids_out_of_range_are_refused(worst, received):
+    ids = np.array([[0, 5, 22, worst, 1, 2, 3, 4, 6]], "int32")
+    message = (
+        rf"`ids` must be in \[0, 23\). Received: {min(worst, 0)} to {max(worst, 22)}"
+    )
+    with pytest.raises(ValueError, match=message):
+        tiny().decode(ids)
+    with pytest.raises(ValueError, match=message):
+        tiny().decode(ops.convert_to_tensor(ids))
+
+
 def test_a_config_of_another_model_is_refused():
     with pytest.raises(TypeError, match="Parti takes a PartiConfig"):
         Parti(ViTVQGANConfig())

@@ -19,7 +19,7 @@ import recipe
 STAGES = [
     """keras-parti train tokenizer --data {folder}/ffhq --preset {vit} {losses}
     --steps {tokenizer_steps} --batch-size {tokenizer_batch} --learning-rate 1e-4
-    --warmup-steps {tokenizer_warmup} --steps-per-epoch {epoch}
+    --warmup-steps {tokenizer_warmup} --final-share 0.5 --steps-per-epoch {epoch}
     --workdir {runs}/ffhq/tokenizer""",
     """keras-parti encode --tokenizer {runs}/ffhq/tokenizer --data {folder}/ffhq
     --augment {crops} --out {runs}/ffhq/tokens""",

@@ -18,7 +18,7 @@ import recipe
 STAGES = [
     """keras-parti train tokenizer --data {folder}/imagenet --preset {vit} {losses}
     --steps {tokenizer_steps} --batch-size {tokenizer_batch} --learning-rate 1e-4
-    --warmup-steps {tokenizer_warmup} --steps-per-epoch {epoch}
+    --warmup-steps {tokenizer_warmup} --final-share 0.5 --steps-per-epoch {epoch}
     --workdir {runs}/imagenet/tokenizer""",
     """keras-parti encode --tokenizer {runs}/imagenet/tokenizer
     --data {folder}/imagenet --augment {crops} --out {runs}/imagenet/tokens""",
@@ -34,7 +34,9 @@ STAGES = [
 ]
 FULL = {
     "vit": "vit_vqgan_small",
-    "losses": "--perceptual keras --discriminator discriminator_256 --no-revive-codes",
+    # With neither a floor of the log scale nor codes placed anew, as published.
+    "losses": "--perceptual keras --discriminator discriminator_256 "
+    "--log-scale-floor=-inf --no-revive-codes",
     "tokenizer_steps": 500_000,
     "tokenizer_batch": 256,
     "tokenizer_warmup": 50_000,

@@ -85,6 +85,17 @@ def add_preset(command, table):
     )
 
 
+def add_dtype(command, words=""):
+    """Adds `--dtype POLICY`; `words` say more of it."""
+    words = f". {words}" if words else ""
+    command.add_argument(
+        "--dtype",
+        choices=["float32", "mixed_bfloat16"],
+        default="float32",
+        help=f"of the computation; weights are float32{words} (default float32)",
+    )
+
+
 def add_run(command, steps, batch_size, learning_rate, warmup_steps):
     """Adds what all trainings have; the arguments are their defaults."""
     required(command, "--workdir", "DIR", "the run's folder", Path)

@@ -4,6 +4,7 @@ from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
     add_command,
+    add_dtype,
     add_preset,
     add_run,
     add_tokenizer,
@@ -113,6 +114,14 @@ def add_detokenizer_training(parts):
 
 def _add_losses(command):
     """Adds the terms of the loss, their weights those of the paper, and the rest."""
+    option(
+        command,
+        "--final-share",
+        "S",
+        "what a cosine leaves of the learning rate at the end; 0.5 in the paper",
+        number(0, 1),
+        0.01,
+    )
     terms = command.add_argument_group("terms of the loss, and their weights")
     option(terms, "--l2-weight", "W", "of the ℓ2 loss", number(0), 1.0)
     option(
@@ -211,10 +220,4 @@ def add_updates(command):
         default=1,
         help="batches whose mean gradient makes one update (default 1)",
     )
-    command.add_argument(
-        "--dtype",
-        choices=["float32", "mixed_bfloat16"],
-        default="float32",
-        help="of the computation; weights are float32. With --discriminator float32 "
-        "is the faster one on CPUs (default float32)",
-    )
+    add_dtype(command, "With --discriminator float32 is the faster one on CPUs")

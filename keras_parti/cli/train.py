@@ -25,7 +25,7 @@ from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.film import Film, held_out_batch, write_hparams
-from keras_parti.training.parti import train_parti
+from keras_parti.training.parti import learning_from, train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import Losses, train_tokenizer
@@ -53,6 +53,7 @@ def tokenizer(args):
         args.workdir,
         **_run_options(args),
         **_loss_options(args, model),
+        final_share=args.final_share,
         patchwise_steps=args.patchwise_steps,
         revive_codes=not args.no_revive_codes,
         merge_similarity=args.merge_codes,
@@ -83,6 +84,7 @@ def detokenizer(args):
         args.workdir,
         **_run_options(args),
         **_loss_options(args, model),
+        final_share=args.final_share,
     )
     print(
         f"The detokenizer is in {args.workdir}, for all ids of {args.tokenizer}. Next: "
@@ -156,6 +158,7 @@ def parti(args):
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
+        config = learning_from(config, caches)
     model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.
@@ -266,7 +269,7 @@ def vim(args):
     }
     config = _fit_config(VIM.preset_config(args.preset), fitted, args.preset)
     _begin(args)
-    model = VIM(config)
+    model = VIM(config, dtype=args.dtype)
     train_vim(model, args.data, args.workdir, args.label, **_run_options(args))
     print(
         f"The VIM is in {args.workdir}. Next: keras-parti export --tokenizer DIR "

@@ -7,6 +7,7 @@ from keras_parti.cli.coca_parser import add_coca_training
 from keras_parti.cli.options import (
     DATA,
     add_command,
+    add_dtype,
     add_preset,
     add_run,
     add_vocab,
@@ -80,6 +81,7 @@ def add_train(commands):
         number(0, 0.99),
         0.0,
     )
+    add_dtype(command)
     add_run(command, steps=3000, batch_size=32, learning_rate=4.5e-4, warmup_steps=100)
 
     command = add_command(
@@ -219,12 +221,7 @@ def _add_captioned(command):
     )
     add_vocab(command)
     add_preset(command, presets.PARTI)
-    command.add_argument(
-        "--dtype",
-        choices=["float32", "mixed_bfloat16"],
-        default="float32",
-        help="of the computation; weights are float32 (default float32)",
-    )
+    add_dtype(command)
 
 
 def weighted_folder(text):

@@ -142,6 +142,31 @@ def check_positive(config):
             )
 
 
+def check_ids(ids, count):
+    """Raises `ValueError` where ids are outside of `[0, count)`.
+
+    Ids inside a graph are not known yet, and pass.
+    """
+    try:
+        ids = keras.ops.convert_to_numpy(ids)
+    except (NotImplementedError, TypeError):  # what TensorFlow and JAX say of tracers
+        return
+    if ids.size and not 0 <= ids.min() <= ids.max() < count:
+        raise ValueError(
+            f"`ids` must be in [0, {count}). Received: {ids.min()} to {ids.max()}"
+        )
+
+
+def check_finite_weights(model, name):
+    """Raises `ValueError` where a weight of a model is NaN or infinite."""
+    for weight in model.weights:
+        if not keras.ops.all(keras.ops.isfinite(weight)):
+            raise ValueError(
+                f"`{name}` must have finite weights. Received: NaN or infinity in "
+                f"{weight.path}"
+            )
+
+
 def check_heads(dim, heads, name):
     """Raises `ValueError` where heads do not divide a width."""
     if dim % heads:

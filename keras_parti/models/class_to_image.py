@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.models.base import check_finite_weights
 from keras_parti.models.pictures import to_uint8
 from keras_parti.models.vim import VIM
 from keras_parti.models.vit_vqgan import ViTVQGAN
@@ -22,20 +23,16 @@ class ClassToImage:
         vim: `VIM`, trained on the ids of that tokenizer.
 
     Raises:
-        ValueError: where the two do not fit together.
+        ValueError: where the two do not fit together, or weights are not finite.
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4.1
     """
 
     def __init__(self, tokenizer, vim):
-        for name in ("num_codes", "num_tokens"):
-            ours, theirs = (getattr(m.config, name) for m in (tokenizer, vim))
-            if ours != theirs:
-                raise ValueError(
-                    f"`{name}` of `vim` must be {ours}, as that of the tokenizer. "
-                    f"Received: {name}={theirs}"
-                )
+        tokenizer.check_fits(vim, "vim")
+        for name, part in (("tokenizer", tokenizer), ("vim", vim)):
+            check_finite_weights(part, name)
         self.tokenizer = tokenizer
         self.vim = vim
         self._generate_ids = {
@@ -81,7 +78,8 @@ class ClassToImage:
             `ids`, int32 `(labels, keep, num_tokens)`.
 
         Raises:
-            ValueError: where a label or an option is outside its range.
+            ValueError: where a label or an option is outside its range, or a score is
+                not finite.
         """
         sampling.check_counts(num_samples, keep)
         labels = self._check(labels, guidance_scale)
@@ -165,11 +163,13 @@ class ClassToImage:
             "top_p": np.float32(top_p),
         }
         sampling.check_options(**options)
-        return self._generate_ids[guidance_scale != 1.0](
+        drawn = self._generate_ids[guidance_scale != 1.0](
             labels[:, None],
             sampling.seed_words(seeds),
             *(np.full(len(seeds), option) for option in options.values()),
         )
+        sampling.check_likelihood(drawn["score"])
+        return drawn
 
     def _pictures(self, ids):
         return self._decode(ids)["images"]

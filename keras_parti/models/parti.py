@@ -50,6 +50,9 @@ class PartiConfig:
     # Share of training pictures into whose ids others are mixed. Not in the paper;
     # see `keras_parti.layers.ImageMixing`.
     image_mixing_rate: float = 0.0
+    # Fingerprint of the `ViTVQGAN` whose ids were learned, which training notes here.
+    # None: not known, as in folders written before it was noted.
+    tokenizer: str | None = None
 
     def __post_init__(self):
         check_positive(self)

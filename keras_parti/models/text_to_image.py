@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.models.base import check_finite_weights, check_ids
 from keras_parti.models.choosing import reading, score_samples
 from keras_parti.models.coca import CoCa
 from keras_parti.models.parti import Parti
@@ -31,30 +32,30 @@ class TextToImage:
         upsampler: `WDSR` that enlarges pictures, or None. Its kernels are made plain.
 
     Raises:
-        ValueError: where the parts do not fit together.
+        ValueError: where the parts do not fit together, or weights are not finite.
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), figure 3
     """
 
     def __init__(self, tokenizer, parti, vocabulary, reranker=None, upsampler=None):
-        pairs = [
-            ("num_codes", tokenizer.config.num_codes, parti.config.num_codes),
-            ("num_tokens", tokenizer.config.num_tokens, parti.config.num_tokens),
-            ("text_length", vocabulary.length, parti.config.text_length),
-        ]
-        for name, ours, theirs in pairs:
-            if ours != theirs:
-                raise ValueError(
-                    f"`{name}` of `parti` must be {ours}, as that of the tokenizer or "
-                    f"vocabulary. Received: {name}={theirs}"
-                )
+        tokenizer.check_fits(parti, "parti")
+        if vocabulary.length != parti.config.text_length:
+            raise ValueError(
+                f"`text_length` of `parti` must be {vocabulary.length}, as that of the "
+                f"vocabulary. Received: text_length={parti.config.text_length}"
+            )
         if vocabulary.size > parti.config.text_vocab_size:
             raise ValueError(
                 f"`text_vocab_size` of `parti` must be at least {vocabulary.size}, the "
                 "size of the vocabulary. "
                 f"Received: text_vocab_size={parti.config.text_vocab_size}"
             )
+        parts = {"tokenizer": tokenizer, "parti": parti}
+        parts |= {"reranker": reranker, "upsampler": upsampler}
+        for name, part in parts.items():
+            if part is not None:
+                check_finite_weights(part, name)
         self.tokenizer = tokenizer
         self.parti = parti
         self.vocabulary = vocabulary
@@ -217,7 +218,7 @@ class TextToImage:
             state = self._advance(tensors, state, options, np.int32(count))
             ids = keras.ops.convert_to_numpy(state["ids"])[:, :count]
             score = keras.ops.convert_to_numpy(state["score"]) / count
-            _check_finite(score)
+            sampling.check_likelihood(score)
             # The decoder wants all ids: those to come are those of the last row.
             last = np.tile(ids[:, -width:], (1, height - rows))
             images = self.decode(np.concatenate([ids, last], axis=1))
@@ -327,11 +328,7 @@ class TextToImage:
                 f"`ids` must have {config.num_tokens} columns. "
                 f"Received: shape {ids.shape}"
             )
-        if ids.size and not 0 <= ids.min() <= ids.max() < config.num_codes:
-            raise ValueError(
-                f"`ids` must be in [0, {config.num_codes}). "
-                f"Received: {ids.min()} to {ids.max()}"
-            )
+        check_ids(ids, config.num_codes)
         return ids
 
     def _sample(self, prompts, num_samples, keep, seed, options, given=()):
@@ -339,7 +336,7 @@ class TextToImage:
         text = self.vocabulary.encode_report(prompts)
         arguments, guided = self._arguments(text["ids"], seed, num_samples, options)
         outputs = self._generate_ids[guided](*arguments, *given)
-        _check_finite(outputs["score"])
+        sampling.check_likelihood(outputs["score"])
         ids = outputs["ids"].reshape(len(prompts), num_samples, -1)
         score = outputs["score"]
         if self.reranker is not None:
@@ -422,11 +419,3 @@ class TextToImage:
             if (path / name).is_dir()
         }
         return cls(tokenizer, parti, vocabulary, **parts)
-
-
-def _check_finite(score):
-    if not np.isfinite(score).all():
-        raise ValueError(
-            "The likelihood of a picture must be finite: `parti` has weights that are "
-            f"not, or that overflow. Received: score={score.tolist()}"
-        )

@@ -29,6 +29,7 @@ class VIMConfig:
     # Share of training pictures whose class is hidden, so that classes can be guided.
     # The paper hides none, and guides nothing.
     class_dropout_rate: float = 0.0
+    tokenizer: str | None = None  # as in `PartiConfig`
 
     def __post_init__(self):
         check_positive(self)

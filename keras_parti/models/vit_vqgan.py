@@ -9,7 +9,12 @@ from keras import ops
 from keras_parti import layers
 from keras_parti.layers.embeddings import from_patches
 from keras_parti.layers.transformer import layer_norm
-from keras_parti.models.base import ConfigModel, check_heads, check_positive
+from keras_parti.models.base import (
+    ConfigModel,
+    check_heads,
+    check_ids,
+    check_positive,
+)
 
 OUTPUTS = ("logit_laplace", "rgb")
 
@@ -218,14 +223,18 @@ class ViTVQGAN(ConfigModel):
         """Returns the images of ids, float32, RGB clipped to `[0, 1]`.
 
         Args:
-            ids: int32 `(batch, num_tokens)`, each in `[0, num_codes)`. The range is
-                the caller's to keep: a compiled gather clamps silently.
+            ids: int32 `(batch, num_tokens)`, each in `[0, num_codes)`. Inside a graph
+                the range is the caller's to keep: a compiled gather clamps silently.
+
+        Raises:
+            ValueError: where there are too few or many ids, or one is out of range.
         """
         if ids.shape[-1] != self.config.num_tokens:
             raise ValueError(
                 f"`ids` must have {self.config.num_tokens} columns, one a token. "
                 f"Received: shape {tuple(ids.shape)}"
             )
+        check_ids(ids, self.config.num_codes)
         patches = self.decoder(self.quantizer.lookup(ids), training=False)
         return ops.clip(self.pictures(patches)["images"], 0.0, 1.0)
 
@@ -254,6 +263,28 @@ class ViTVQGAN(ConfigModel):
             digest.update(repr(tuple(weight.shape)).encode())
             digest.update(ops.convert_to_numpy(weight).tobytes())
         return digest.hexdigest()[:16]
+
+    def check_fits(self, model, name):
+        """Raises `ValueError` where a model of ids has not learned those of this one.
+
+        Args:
+            model: `Parti` or `VIM`.
+            name: str. What the message calls it.
+        """
+        for field in ("num_codes", "num_tokens"):
+            ours, theirs = (getattr(m.config, field) for m in (self, model))
+            if ours != theirs:
+                raise ValueError(
+                    f"`{field}` of `{name}` must be {ours}, as that of the tokenizer. "
+                    f"Received: {field}={theirs}"
+                )
+        # Ids of another codebook are in range, and give noise.
+        learned = model.config.tokenizer
+        if learned is not None and learned != (own := self.fingerprint()):
+            raise ValueError(
+                f"`{name}` has learned ids of tokenizer {learned}. "
+                f"Received: tokenizer {own}, which has others for the same picture"
+            )
 
     def pictures(self, patches):
         """Returns the pictures of the decoder's patches, as `call` does.

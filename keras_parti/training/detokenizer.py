@@ -75,6 +75,7 @@ def train_detokenizer(
     accumulated_batches=1,
     learning_rate=3e-4,
     warmup_steps=100,
+    final_share=0.01,
     average=None,
     terms=PAPER,
     steps_per_epoch=100,
@@ -94,6 +95,7 @@ def train_detokenizer(
         accumulated_batches: int. Batches whose mean gradient makes one step.
         learning_rate: float. Its peak.
         warmup_steps: int. Updates of linear warm-up.
+        final_share: float in `[0, 1]`. What is left of the peak at the end.
         average: float or None. See `keras_parti.training.tokenizer.adamw`.
         terms: `keras_parti.training.tokenizer.Losses`; as they are, those of the
             paper that need no other network.
@@ -122,6 +124,7 @@ def train_detokenizer(
         warmup_steps,
         steps_per_epoch,
         seed,
+        final_share,
         average,
         callbacks=[Panels(validation, Path(workdir) / "logs")],
         verbose=verbose,

@@ -1,5 +1,7 @@
 """Trains Parti on token caches: image ids and captions."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -222,12 +224,17 @@ def train_parti(
         peak_flops: float or None. What `mfu` is measured by, see `RunFigures`.
         callbacks: more Keras callbacks.
         verbose: as in `keras.Model.fit`.
+
+    Raises:
+        ValueError: as `optimizer_of`, `batches` and `learning_from`, or the folder
+            holds another run.
     """
     if steps_per_epoch % accumulated_batches:
         raise ValueError(
             f"`accumulated_batches` must divide `steps_per_epoch`, {steps_per_epoch}. "
             f"Received: accumulated_batches={accumulated_batches}"
         )
+    model.config = learning_from(model.config, caches)
     epochs = -(-steps // steps_per_epoch)
     total = epochs * steps_per_epoch
     compile_parti(
@@ -257,6 +264,27 @@ def train_parti(
         verbose,
         validation_data=validation_batches(caches, vocabulary, batch_size),
     )
+
+
+def learning_from(config, caches):
+    """Returns a config that notes whose ids are learned, the tokenizer of the caches.
+
+    Args:
+        config: `PartiConfig` or `VIMConfig`.
+        caches: as `train_parti` takes them.
+
+    Raises:
+        ValueError: the caches are of several tokenizers, or the config of another.
+    """
+    caches = caches if isinstance(caches, dict) else {caches: 1.0}
+    _check_mix(caches)
+    found = read_manifest(next(iter(caches)))["tokenizer"]
+    if config.tokenizer not in (None, found):
+        raise ValueError(
+            f"The model has learned ids of tokenizer {config.tokenizer}. "
+            f"Received: tokens of tokenizer {found}"
+        )
+    return dataclasses.replace(config, tokenizer=found)
 
 
 def rate_of(schedule, learning_rate, warmup_steps, steps):

@@ -119,6 +119,7 @@ def train_tokenizer(
     accumulated_batches=1,
     learning_rate=1e-3,
     warmup_steps=100,
+    final_share=0.01,
     average=None,
     terms=PAPER,
     revive_codes=True,
@@ -147,6 +148,8 @@ def train_tokenizer(
         accumulated_batches: int. Batches whose mean gradient makes one step.
         learning_rate: float. Its peak.
         warmup_steps: int. Updates of linear warm-up.
+        final_share: float in `[0, 1]`. What is left of the peak at the end; 0.5 in the
+            paper.
         average: float or None. See `adamw`.
         terms: `Losses`; as they are, those of the paper that need no other network.
         revive_codes: bool. Whether the codebook starts from data and unused codes
@@ -168,6 +171,7 @@ def train_tokenizer(
     schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
     schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
     schedule |= {"augment": "tokenizer" if augment else None}
+    schedule |= {"final_share": final_share}
     if merge_similarity is not None:
         check_similarity(merge_similarity)
     # Before the long patchwise part: weights may be missing, and that is said at once.
@@ -238,6 +242,7 @@ def fit(
     warmup_steps,
     steps_per_epoch,
     seed,
+    final_share=0.01,
     average=None,
     augment=None,
     callbacks=(),
@@ -256,6 +261,7 @@ def fit(
         warmup_steps: int. Updates of linear warm-up.
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
+        final_share: float in `[0, 1]`. What is left of the peak at the end.
         average: float or None. See `adamw`.
         augment: None, or a kind of random crop, as `keras_parti.data.load` takes it.
         callbacks: Keras callbacks.
@@ -273,7 +279,8 @@ def fit(
             f"{parts}. Received: batch_size={batch_size}"
         )
     epochs = -(-steps // steps_per_epoch)
-    schedule = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
+    updates = epochs * steps_per_epoch
+    schedule = warmup_cosine(learning_rate, warmup_steps, updates, final_share)
     training.compile(adamw(schedule, average), adamw(schedule))
     order = {"shuffle_seed": seed, "repeat": True, "augment": augment}
     dataset = (

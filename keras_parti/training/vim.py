@@ -12,6 +12,7 @@ from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.optimizers import Adafactor, WarmupExponential
 from keras_parti.training import workdir as runs
+from keras_parti.training.parti import learning_from
 
 CLASSES_FILE = "classes.json"
 
@@ -158,6 +159,7 @@ def train_vim(
     """
     classes = read_classes(cache, feature) if feature else None
     _check_fits(model.config, cache, classes)
+    model.config = learning_from(model.config, cache)
     epochs = -(-steps // steps_per_epoch)
     total = epochs * steps_per_epoch
     warmup_steps = min(warmup_steps, total - 1)
