@@ -1,7 +1,7 @@
 """Times the FID of folders of pictures, beside the PyTorch package of that name.
 
     python benchmarks/fid.py --peers peers/bin/python       # 2 x 1,000 pictures of 256²
-    python benchmarks/fid.py --peers peers/bin/python --count 10000
+    python benchmarks/fid.py --count 5000 --dtypes float32   # 10,000: memory stays
     python benchmarks/fid.py --quick                        # a minute, ours alone
 
 Both read the same PNG files with the same weights and the same two threads; a second
@@ -68,7 +68,8 @@ def main(argv=None):
     parser.add_argument("--peers", help="a Python with pytorch-fid")
     parser.add_argument("--quick", action="store_true", help="8 pictures of 32 pixels")
     parser.add_argument("--ours", help=argparse.SUPPRESS)  # the folder; one run of ours
-    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--dtypes", nargs="+", default=["float32", "mixed_bfloat16"], help="of ours")
     args = parser.parse_args(argv)
     if args.quick:
         args.count, args.size = 8, 32
@@ -83,11 +84,11 @@ def main(argv=None):
             _call(args.peers, SAVE, folder / "weights.npz", folder / "weights.pth")
             paths = [folder / name for name in ("weights.pth", "a", "b")]
             _tell("pytorch-fid", args, _call(args.peers, PEER, *paths, args.threads))
-        for dtype in ("float32", "mixed_bfloat16"):
+        for dtype in args.dtypes:
             command = [sys.executable, __file__, "--ours", str(folder)]
-            for name in ("count", "size", "threads", "dtype"):
-                value = dtype if name == "dtype" else getattr(args, name)
-                command += [f"--{name}", str(value)]
+            command += ["--dtypes", dtype]
+            for name in ("count", "size", "threads"):
+                command += [f"--{name}", str(getattr(args, name))]
             _tell(f"keras_parti, {dtype}", args, _result(command))
 
 
@@ -102,7 +103,7 @@ def _ours(folder, args):
         weights = dict(file)
     inception.read_torch_file = lambda path: weights
     begun = time.perf_counter()
-    network = inception.InceptionFeatures("weights.pth", args.dtype)
+    network = inception.InceptionFeatures("weights.pth", args.dtypes[0])
     sides = [
         fid.picture_statistics(_read(folder / name), network, args.count, name)
         for name in ("a", "b")
