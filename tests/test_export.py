@@ -155,6 +155,15 @@ def test_other_backends_are_refused(small_chain, tmp_path, monkeypatch):
         export(small_chain, tmp_path / "toy")
 
 
+def test_weights_that_are_not_finite_are_an_error_when_served(small_chain):
+    parti = type(small_chain.parti)(small_chain.parti.config)
+    chain = TextToImage(small_chain.tokenizer, parti, small_chain.vocabulary)
+    parti.decoder_norm.gamma.assign(np.full(16, np.nan))  # the chain was checked before
+    generate = ServedChain(chain, 1, 1, "float32").signatures()["generate"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="picture must be finite"):
+        generate(tf.constant(["red fox"]))
+
+
 def test_warm_up_asks_each_signature_at_each_size(exported, servable):
     path = exported / "assets.extra" / "tf_serving_warmup_requests"
     asked = {}

@@ -149,6 +149,10 @@ def test_ids_of_another_codebook_are_refused(small_chain):
     message = f"`parti` has learned ids of tokenizer {own.fingerprint()}. Received: "
     with pytest.raises(ValueError, match=message + f"tokenizer {other.fingerprint()}"):
         TextToImage(other, parti, vocabulary)
+    parti = Parti.from_preset("parti_tiny", vocabulary="other words")
+    message = "`parti` has learned ids of vocabulary other words. Received: vocabulary "
+    with pytest.raises(ValueError, match=message + vocabulary.fingerprint):
+        TextToImage(own, parti, vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,10 @@ def test_bad_mixes_are_refused(tmp_path, cache, vocabulary):
 def test_a_run_knows_whose_ids_it_learns(tmp_path, cache, vocabulary):
     model = run(tmp_path / "run", cache, vocabulary, steps=2)
     assert model.config.tokenizer == "a tokenizer"
+    assert model.config.vocabulary == vocabulary.fingerprint
     assert Parti.load_dir(tmp_path / "run" / "model").config == model.config
     other = write_cache(tmp_path / "cache", 6, tokenizer="another")
-    message = "learned ids of tokenizer a tokenizer. Received: tokens of .*another"
+    message = "learned ids of tokenizer a tokenizer. Received: those of another"
     with pytest.raises(ValueError, match=message):
         parti.train_parti(model, other, vocabulary, tmp_path / "finetuned")
     with pytest.raises(ValueError, match="holds a run with tokenizer='a tokenizer'"):

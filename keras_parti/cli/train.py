@@ -158,7 +158,8 @@ def parti(args):
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
-        config = learning_from(config, caches)
+        words = vocabulary.fingerprint
+        config = learning_from(config, caches, vocabulary=words)
     model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.

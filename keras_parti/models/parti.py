@@ -53,6 +53,8 @@ class PartiConfig:
     # Fingerprint of the `ViTVQGAN` whose ids were learned, which training notes here.
     # None: not known, as in folders written before it was noted.
     tokenizer: str | None = None
+    # So too of the `Vocabulary` that the texts were written in.
+    vocabulary: str | None = None
 
     def __post_init__(self):
         check_positive(self)

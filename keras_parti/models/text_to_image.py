@@ -45,6 +45,12 @@ class TextToImage:
                 f"`text_length` of `parti` must be {vocabulary.length}, as that of the "
                 f"vocabulary. Received: text_length={parti.config.text_length}"
             )
+        learned = parti.config.vocabulary
+        if learned not in (None, vocabulary.fingerprint):
+            raise ValueError(
+                f"`parti` has learned ids of vocabulary {learned}. "
+                f"Received: vocabulary {vocabulary.fingerprint}"
+            )
         if vocabulary.size > parti.config.text_vocab_size:
             raise ValueError(
                 f"`text_vocab_size` of `parti` must be at least {vocabulary.size}, the "

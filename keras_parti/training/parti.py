@@ -234,7 +234,8 @@ def train_parti(
             f"`accumulated_batches` must divide `steps_per_epoch`, {steps_per_epoch}. "
             f"Received: accumulated_batches={accumulated_batches}"
         )
-    model.config = learning_from(model.config, caches)
+    words = vocabulary.fingerprint
+    model.config = learning_from(model.config, caches, vocabulary=words)
     epochs = -(-steps // steps_per_epoch)
     total = epochs * steps_per_epoch
     compile_parti(
@@ -266,25 +267,28 @@ def train_parti(
     )
 
 
-def learning_from(config, caches):
+def learning_from(config, caches, **known):
     """Returns a config that notes whose ids are learned, the tokenizer of the caches.
 
     Args:
         config: `PartiConfig` or `VIMConfig`.
         caches: as `train_parti` takes them.
+        **known: fingerprints of other fields, such as `vocabulary`.
 
     Raises:
         ValueError: the caches are of several tokenizers, or the config of another.
     """
     caches = caches if isinstance(caches, dict) else {caches: 1.0}
     _check_mix(caches)
-    found = read_manifest(next(iter(caches)))["tokenizer"]
-    if config.tokenizer not in (None, found):
-        raise ValueError(
-            f"The model has learned ids of tokenizer {config.tokenizer}. "
-            f"Received: tokens of tokenizer {found}"
-        )
-    return dataclasses.replace(config, tokenizer=found)
+    known["tokenizer"] = read_manifest(next(iter(caches)))["tokenizer"]
+    for name, found in known.items():
+        noted = getattr(config, name)
+        if noted not in (None, found):
+            raise ValueError(
+                f"The model has learned ids of {name} {noted}. Received: those of "
+                f"{found}"
+            )
+    return dataclasses.replace(config, **known)
 
 
 def rate_of(schedule, learning_rate, warmup_steps, steps):
