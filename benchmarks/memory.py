@@ -25,7 +25,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from PIL import Image, ImageDraw
+from parts.curves import draw_curves
+from PIL import Image
 
 CASES = {  # preset: pictures
     "vit_vqgan_emoji": 10_000,
@@ -34,7 +35,6 @@ CASES = {  # preset: pictures
 QUICK = {"vit_vqgan_tiny": 200}
 INTERVAL = 0.2  # seconds
 DIFFERENT = 100  # picture files with contents of their own; the rest are links to them
-INKS = ((200, 60, 50), (50, 110, 200), (60, 150, 70), (190, 130, 30))
 
 
 @contextlib.contextmanager
@@ -91,32 +91,6 @@ def measure(part, preset, folder, count):
     return curve
 
 
-def draw(curves, path):
-    """Draws curves of memory over the course of each run.
-
-    Args:
-        curves: dict of label to list of (seconds, bytes).
-        path: the PNG file to write.
-    """
-    width, height, margin = 900, 420, 60
-    page = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(page)
-    top = max(size for curve in curves.values() for _, size in curve) * 1.1
-    for gigabytes in np.arange(0, top / 1e9, 0.5):
-        y = height - margin - gigabytes * 1e9 / top * (height - 2 * margin)
-        pen.line([(margin, y), (width - margin, y)], (225, 225, 225))
-        pen.text((12, y - 6), f"{gigabytes:.1f} GB", (90, 90, 90))
-    for ink, (label, curve) in zip(INKS * 9, curves.items(), strict=False):
-        times, sizes = np.array(curve).T
-        x = margin + times / times[-1] * (width - 2 * margin)
-        y = height - margin - sizes / top * (height - 2 * margin)
-        pen.line(list(zip(x, y, strict=True)), ink, 2)
-        row = list(curves).index(label)
-        pen.text((margin + 210 * row, height - 40), f"{label}: {times[-1]:.0f} s", ink)
-    pen.text((margin, 20), "resident memory over the course of each run", (40, 40, 40))
-    page.save(path)
-
-
 def main(argv=None):
     """Prints the table; returns its rows by (preset, part)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -146,8 +120,12 @@ def main(argv=None):
                 curve = json.loads(done.stdout.splitlines()[-1])
                 curves[f"{part} {preset}"] = curve
                 rows[preset, part] = tell(part, preset, count, curve)
-    draw(curves, args.out / "memory.png")
-    print(f"\nThe curves: {args.out / 'memory.png'}")
+    shares = {}
+    for label, curve in curves.items():
+        seconds, sizes = np.array(curve).T
+        shares[f"{label}: {seconds[-1]:.0f} s"] = (seconds / seconds[-1], sizes / 1e9)
+    title = "resident memory over the course of each run"
+    draw_curves(args.out / "memory.png", title, shares, "GB")
     return rows
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from PIL import Image, ImageDraw
+from parts.curves import draw_curves
 
 PEERS = ("keras-hub", "transformers", "parti-pytorch")
 CASE = {
@@ -46,7 +46,6 @@ CASE = {
 }
 QUICK = {"encoder_layers": 1, "decoder_layers": 1, "num_codes": 512, "num_tokens": 64}
 SAMPLES = (1, 16)
-INKS = ((200, 60, 50), (50, 110, 200))
 
 
 def best_of(function, rounds):
@@ -177,36 +176,16 @@ def ours(config, dtype, rounds, out):
     for samples, curve in curves.items():
         ratio = curve[-1] / curve[0]
         print(f"{samples} samples: the last row of ids costs {ratio:.2f} × the first.")
-    draw(curves, out / "sampling.png")
+    draw_curves(
+        out / "sampling.png",
+        "milliseconds of a step of sampling, from the first row of ids to the last",
+        {
+            f"{samples} sample{'s' * (samples > 1)}": (range(len(curve)), 1e3 * curve)
+            for samples, curve in curves.items()
+        },
+        "ms",
+    )
     return seconds
-
-
-def draw(curves, path):
-    """Plots the milliseconds of a step over the position.
-
-    Args:
-        curves: dict of number of samples to the seconds of a step in each row of ids.
-        path: the PNG file to write.
-    """
-    width, height, margin = 700, 360, 60
-    page = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(page)
-    top = 1100 * max(max(curve) for curve in curves.values())
-    unit = 10.0 ** np.floor(np.log10(top))
-    for value in np.arange(0, top, unit / 2):
-        y = height - margin - value / top * (height - 2 * margin)
-        pen.line([(margin, y), (width - margin, y)], (225, 225, 225))
-        pen.text((16, y - 6), f"{value:g} ms", (90, 90, 90))
-    for ink, (samples, curve) in zip(INKS, curves.items(), strict=False):
-        x = np.linspace(margin, width - margin, len(curve))
-        y = height - margin - 1000 * np.array(curve) / top * (height - 2 * margin)
-        pen.line(list(zip(x, y, strict=True)), ink, 2)
-        label = f"{samples} sample{'s' * (samples > 1)}"
-        pen.text((width - margin - 70, y[-1] - 16), label, ink)
-    text = "a step of sampling, from the first row of ids to the last"
-    pen.text((margin, 20), text, (40, 40, 40))
-    page.save(path)
-    print(f"The plot: {path}")
 
 
 def compare(python, config, rounds, step):

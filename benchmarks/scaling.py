@@ -12,11 +12,10 @@ likelihood, which prefers pictures that it knows to those asked for. The small s
 analogue of figure 9 of the paper (the loss falls with size) and of what section 4 says
 of guidance and reranking.
 
-Writes `table.md`, `results.json` and `scaling.png` to `--out`, the last only where
-matplotlib is installed (`pip install 'keras-parti[plots]'`). Intervals are 95 %: 4,000
-bootstrap samples of seeds and, within them, of prompts; a difference is taken prompt by
-prompt. Interrupted at any moment, the same command goes on; `--only large-0` does one
-run, so that several machines can share the work.
+Writes `table.md`, `results.json`, `loss.png` and `retrieval.png` to `--out`. Intervals
+are 95 %: 4,000 bootstrap samples of seeds and, within them, of prompts; a difference is
+taken prompt by prompt. Interrupted at any moment, the same command goes on; `--only
+large-0` does one run, so that several machines can share the work.
 """
 
 import argparse
@@ -29,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from parts.curves import draw_curves
 from parts.toy_set import toy_set
 
 from keras_parti.data.arrays import read_npz, write_npz
@@ -230,36 +230,23 @@ def report(args, runs):
 
 
 def plot(args, results):
-    """Writes `scaling.png`: the loss by step, and retrieval by size."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        print("No plot: it needs matplotlib, pip install 'keras-parti[plots]'.")
-        return
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
-    for size, r in results.items():
-        steps = args.steps_per_epoch * (1 + np.arange(len(r["curve"])))
-        left.plot(steps, r["curve"], label=f"{size}, {r['parameters'] / 1e6:.1f}M")
-    left.set(xlabel="step", ylabel="held-out loss, nats a token")
-    left.legend()
-    places = np.arange(len(results))
-    for i, way in enumerate(WAYS):
-        found = [r[args.measure][way] for r in results.values()]
-        found = 100 * np.array(found)
-        mean, low, high = found.T
-        right.bar(places + 0.25 * (i - 1), mean, 0.25, label=way)
-        right.errorbar(
-            places + 0.25 * (i - 1), mean, [mean - low, high - mean], fmt="none", c="k"
+    """Writes `loss.png`, over the steps, and `retrieval.png`, over the sizes."""
+    curves = {
+        f"{size}, {r['parameters'] / 1e6:.1f}M": (
+            args.steps_per_epoch * (1 + np.arange(len(r["curve"]))),
+            r["curve"],
         )
-    right.set_xticks(places, list(results))
-    right.set(ylabel=f"{WORDS[args.measure]}, %")
-    right.legend()
-    figure.tight_layout()
-    figure.savefig(args.out / "scaling.png", dpi=120)
-    print(f"Wrote {args.out / 'scaling.png'}")
+        for size, r in results.items()
+    }
+    title = f"held-out loss, nats a token, to step {args.steps}"
+    draw_curves(args.out / "loss.png", title, curves, "", from_zero=False)
+    octaves = np.log2([r["parameters"] for r in results.values()])
+    curves = {
+        way: (octaves, [100 * r[args.measure][way][0] for r in results.values()])
+        for way in WAYS
+    }
+    title = f"{WORDS[args.measure]}, over the size, {' to '.join(results)}"
+    draw_curves(args.out / "retrieval.png", title, curves, "%")
 
 
 def main(argv=None):
