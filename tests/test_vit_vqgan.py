@@ -131,8 +131,10 @@ def test_impossible_configs_are_refused(fields, message):
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"`images` must be \(batch, 12, 12, 3\)"):
+    with pytest.raises(ValueError, match=r"must be float \(batch, 12, 12, 3\)"):
         tiny().encode(wave((1, 16, 16, 3)))
+    with pytest.raises(ValueError, match=r"in \[0, 1\]. Received: uint8 of shape"):
+        tiny().encode(np.zeros((1, 12, 12, 3), "uint8"))
     with pytest.raises(ValueError, match="`ids` must have 9 columns"):
         tiny().decode(np.zeros((1, 8), "int32"))
 

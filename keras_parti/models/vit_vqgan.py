@@ -204,10 +204,11 @@ class ViTVQGAN(ConfigModel):
     def centre(self, images):
         """Checks images and maps `[0, 1]` to `[-1, 1]`, as a ViT's inputs are."""
         size = self.config.image_size
-        if tuple(images.shape[1:]) != (size, size, 3):
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if tuple(images.shape[1:]) != (size, size, 3) or "float" not in dtype:
             raise ValueError(
-                f"`images` must be (batch, {size}, {size}, 3). "
-                f"Received: shape {tuple(images.shape)}"
+                f"`images` must be float (batch, {size}, {size}, 3) in [0, 1]. "
+                f"Received: {dtype} of shape {tuple(images.shape)}"
             )
         return 2.0 * images - 1.0
 
