@@ -124,7 +124,9 @@ def with_browser(function):
 def test_pictures_are_those_of_the_seeds_and_the_best_come_first(
     opened, exported_client
 ):
-    opened.write(prompt="red fox in google style", samples=5, keep=2, seed=11)
+    opened.write(
+        prompt="red fox in google style", samples=5, keep=2, seed=11, guidance=3
+    )
     opened.press("\ue007")  # Enter
     assert opened.drawn().startswith("The best 2 of 5 in ")
     expected = exported_client.generate(
