@@ -124,8 +124,8 @@ def train_detokenizer(
         warmup_steps,
         steps_per_epoch,
         seed,
-        final_share,
         average,
+        final_share,
         callbacks=[Panels(validation, Path(workdir) / "logs")],
         verbose=verbose,
     )

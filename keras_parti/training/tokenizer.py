@@ -242,8 +242,8 @@ def fit(
     warmup_steps,
     steps_per_epoch,
     seed,
-    final_share=0.01,
     average=None,
+    final_share=0.01,
     augment=None,
     callbacks=(),
     verbose="auto",
@@ -261,8 +261,8 @@ def fit(
         warmup_steps: int. Updates of linear warm-up.
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
-        final_share: float in `[0, 1]`. What is left of the peak at the end.
         average: float or None. See `adamw`.
+        final_share: float in `[0, 1]`. What is left of the peak at the end.
         augment: None, or a kind of random crop, as `keras_parti.data.load` takes it.
         callbacks: Keras callbacks.
         verbose: as in `keras.Model.fit`.
