@@ -49,13 +49,13 @@ SAMPLES = (1, 16)
 
 
 def best_of(function, rounds):
-    """Returns the seconds of the fastest call after a first one."""
+    """Returns the seconds of the fastest call after a first one, if there is one."""
     times = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
         function()
         times.append(time.perf_counter() - begun)
-    return min(times[1:])
+    return min(times[1:] or times)
 
 
 def arguments_of(config, samples, scale=3.0):
