@@ -161,5 +161,6 @@ def test_the_command_fits_the_model_to_the_cache(cache, tmp_path, capsys):
     config = VIM.load_dir(workdir.model_dir(tmp_path)).config
     assert (config.num_codes, config.num_tokens, config.num_classes) == (23, 9, 5)
     assert (config.class_dropout_rate, config.layers) == (0.3, 8)
+    assert config.tokenizer == "f"
     assert main([*run, "--label", "colour"]) == 2
     assert "--label" in capsys.readouterr().err
