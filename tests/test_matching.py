@@ -56,8 +56,36 @@ def test_recall_is_counted_both_ways_beside_chance():
 def test_a_choice_is_that_of_the_highest_rank():
     right = {"name": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])}
     rank = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 1.0], [0.0, 1.0, 2.0]])
-    found = {choice: at["name"] for choice, at in choices(right, {"a": rank}).items()}
+    figures = choices(right, {"a": rank})
+    found = {choice: at["name"]["value"] for choice, at in figures.items()}
     assert found == pytest.approx({"random": 1 / 3, "a": 1 / 3, "oracle": 2 / 3})
+
+
+def test_what_a_choice_gains_is_compared_prompt_by_prompt():
+    # Prompts differ much, samples of a prompt little: one of the four is always better.
+    prompts = np.repeat([0.0, 1.0], 50)
+    right = np.stack([prompts, prompts, prompts, np.ones(100)], axis=1)
+    ranks = {"best": np.arange(4.0) * np.ones((100, 1)), "any": 1 - right}
+    found = {
+        choice: at["name"] for choice, at in choices({"name": right}, ranks).items()
+    }
+    assert found["best"]["value"] == found["oracle"]["value"] == 1.0
+    gain = found["best"]["gain"]
+    assert gain["value"] == pytest.approx(found["best"]["value"] - right.mean())
+    # A mean of 50 × 3/4 and 50 × 0: the deviation over prompts is 3/8, and of means a
+    # tenth of that.
+    assert gain["value"] - gain["low"] == pytest.approx(1.96 * 0.0375, rel=0.05)
+    assert gain["high"] - gain["value"] == pytest.approx(1.96 * 0.0375, rel=0.05)
+    assert found["any"]["gain"]["high"] < 0  # where it can, it takes a wrong one
+    assert found["random"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_prompts_of_a_split_that_is_not_there_are_refused(coca, tmp_path):
+    splits = {"train": pictures(COUNT, 3)}
+    with pytest.raises(
+        ValueError, match=r"splits of the data, train\. Received.*style"
+    ):
+        evaluate_matching(coca, Letters(), splits, tmp_path, generate=print)
 
 
 def test_similarities_do_not_depend_on_batches(coca):
@@ -94,14 +122,18 @@ def test_the_chosen_pictures_are_those_of_the_highest_cosine(coca, tmp_path):
     )
     chosen = results["choice"]["heldout_style"]
     assert chosen["queries"] == 5
-    assert chosen["oracle"]["both"] == 1.0
+    assert chosen["oracle"]["both"]["value"] == 1.0
     assert list(results["recall"]) == ["heldout_style"]
     first = 0
     for row, prompt in enumerate(wanted.prompts):
         images = np.stack([np.roll(wanted.images[row], i, 0) for i in range(SAMPLES)])
         scores = similarities(coca, images, Letters().encode([prompt]))[:, 0]
         first += scores.argmax() == 0
-    assert chosen["coca"]["both"] >= first / 5  # a moved picture may be right, too
+    assert (
+        chosen["coca"]["both"]["value"] >= first / 5
+    )  # a moved picture may be right, too
     table = (tmp_path / "table.md").read_text()
-    assert "by CoCa" in table
+    gain = chosen["coca"]["both"]["gain"]
+    (gains,) = [line for line in table.splitlines() if "above a random one" in line]
+    assert f"| {100 * gain['value']:+.1f} (" in gains
     assert "text → picture @5" in table

@@ -5,13 +5,14 @@ right one comes first or among five, both ways. Choice: of several pictures that
 draws for a prompt, is the one that CoCa ranks first of the right kind? That is judged
 by another network, which finds the nearest true pictures (`evaluation.nearest`), beside
 a random one of them, the one of the highest likelihood, and the best there is.
+Intervals are over prompts; what a choice gains is compared prompt by prompt.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from keras_parti.evaluation.control import hits
+from keras_parti.evaluation.control import hits, interval
 from keras_parti.evaluation.nearest import Index
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
@@ -68,8 +69,17 @@ def evaluate_matching(
 
     Returns:
         The content of `results.json`: `recall` → split → figures, and `choice` → set →
-        choice → measure.
+        choice → measure → figures, as `choices` returns them.
+
+    Raises:
+        ValueError: where pictures are to be drawn and one of `sets` is no split.
     """
+    missing = [name for name in sets if name not in splits]
+    if generate is not None and missing:
+        raise ValueError(
+            f"`sets` must be splits of the data, {', '.join(splits)}. "
+            f"Received: sets={sets}"
+        )
     results = {"recall": {}, "choice": {}, "num_samples": num_samples}
     for name, pictures in splits.items():
         if name != "train" and len(pictures):
@@ -101,7 +111,7 @@ def evaluate_matching(
             }
             results["choice"][name] = {
                 "queries": len(wanted),
-                **choices(right, ranks),
+                **choices(right, ranks, seed),
             }
     write_report(out, results, _report(results))
     return results
@@ -121,25 +131,34 @@ def recalls(scores):
     return figures
 
 
-def choices(right, ranks):
+def choices(right, ranks, seed=0):
     """Returns the share of prompts whose chosen picture is right, for each choice.
 
     Args:
         right: dict of measure to float `(prompts, samples)`, 1 right, 0 wrong.
         ranks: dict of choice to float `(prompts, samples)`, the highest is chosen.
+        seed: int, of the intervals.
 
     Returns:
-        A dict of choice to dict of measure to float, with "random", the mean over all
-        samples, and "oracle", the share of prompts with any that is right.
+        A dict of choice to dict of measure to a dict of `value`, `low` and `high`, the
+        95 % interval over prompts, and `gain`, a dict of the same three: the value
+        without that of "random" on the same prompts. "random" is the mean over all
+        samples, "oracle" the share of prompts with any that is right.
     """
     figures = {"random": {}, **{name: {} for name in ranks}, "oracle": {}}
     for measure, values in right.items():
         rows = np.arange(len(values))
-        figures["random"][measure] = float(values.mean())
-        figures["oracle"][measure] = float(values.max(axis=1).mean())
-        for name, rank in ranks.items():
-            figures[name][measure] = float(values[rows, rank.argmax(axis=1)].mean())
+        chosen = {"random": values.mean(axis=1), "oracle": values.max(axis=1)}
+        chosen |= {name: values[rows, at.argmax(axis=1)] for name, at in ranks.items()}
+        for name, hit in chosen.items():
+            gain = _with_interval(hit - chosen["random"], seed)
+            figures[name][measure] = {**_with_interval(hit, seed), "gain": gain}
     return figures
+
+
+def _with_interval(values, seed):
+    low, high = interval(values, seed)
+    return {"value": float(values.mean()), "low": low, "high": high}
 
 
 def _right(found, gallery, wanted, num_samples):
@@ -181,11 +200,18 @@ def _report(results):
     for name, at in results["choice"].items():
         header = [
             f"of {results['num_samples']} for {at['queries']} prompts of {name}",
-            *(f"{words}, %" for words in MEASURES.values()),
+            *(f"{words}, % (95 %)" for words in MEASURES.values()),
         ]
         rows = [
-            [words, *(f"{100 * at[choice][measure]:.1f}" for measure in MEASURES)]
+            [words, *(_percent(at[choice][measure]) for measure in MEASURES)]
             for choice, words in CHOICES.items()
         ]
+        gains = [_percent(at["coca"][measure]["gain"], "+") for measure in MEASURES]
+        rows.append(["by CoCa, above a random one", *gains])
         parts.append(markdown_table(header, rows))
     return "\n\n".join(parts)
+
+
+def _percent(figures, sign=""):
+    value, low, high = (100 * figures[key] for key in ("value", "low", "high"))
+    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
