@@ -93,13 +93,15 @@ def _to_rgb(picture, profile, shortest):
             picture = picture.convert("RGB")
         # Pillow weighs colours by their alpha here, so that no hidden colour shows.
         picture = picture.reduce(factor)
-    picture = ImageOps.exif_transpose(picture)
+    # In place, and no `convert` to the mode it has: each would hold a second picture,
+    # 0.4 GB of 100 megapixels.
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "RGBA":
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture).convert("RGB")
     if profile and picture.mode in ("RGB", "CMYK"):
         picture = _to_srgb(picture, profile)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bits(picture):

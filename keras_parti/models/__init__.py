@@ -7,7 +7,7 @@ from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.perceptual import Perceptual, load_perceptual
 from keras_parti.models.text_encoder import TextEncoder, TextEncoderConfig
 from keras_parti.models.text_to_image import TextToImage
-from keras_parti.models.tiling import upscale_tiled
+from keras_parti.models.tiling import upscale_bands, upscale_tiled
 from keras_parti.models.vim import VIM, VIMConfig
 from keras_parti.models.vit_vqgan import ViTVQGAN, ViTVQGANConfig
 from keras_parti.models.wdsr import WDSR, WDSRConfig
@@ -31,5 +31,6 @@ __all__ = [
     "ViTVQGANConfig",
     "WDSRConfig",
     "load_perceptual",
+    "upscale_bands",
     "upscale_tiled",
 ]

@@ -7,12 +7,47 @@ TILE = 256  # pixels of the input, along each side of what a step enlarges
 
 
 def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter):
-    """Enlarges one picture of any size in bounded memory.
+    """Enlarges one picture of any size; picture and result are all the memory it takes.
+
+    Args:
+        model: `WDSR`.
+        image: as `upscale_bands` takes it.
+        tile: as `upscale_bands` takes it.
+        upscale: as `upscale_bands` takes it.
+        out: NumPy array that the result is written to, such as a `np.memmap`; None for
+            a new one.
+        progress: as `upscale_bands` takes it.
+
+    Returns:
+        NumPy `(scale · height, scale · width, 3)` of the type of `image`, uint8 or
+        float32; `out` if it was given.
+
+    Raises:
+        ValueError: as `upscale_bands`, or `out` does not fit.
+    """
+    image = _checked(image)
+    height, width, _ = image.shape
+    shape, dtype = (model.scale * height, model.scale * width, 3), image.dtype
+    if out is None:
+        out = np.empty(shape, dtype)
+    elif out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"`out` must be {dtype} {shape}. Received: {out.dtype} {out.shape}"
+        )
+    row = 0
+    for band in upscale_bands(model, image, tile, upscale, progress):
+        out[row : row + len(band)] = band
+        row += len(band)
+    return out
+
+
+def upscale_bands(model, image, tile=TILE, upscale=None, progress=iter):
+    """Enlarges one picture of any size in bounded memory, from top to bottom.
 
     Each tile is enlarged with as much around it as its pixels can see, `config.radius`,
-    so that all its pixels are those of the whole picture enlarged at once. Beside
-    picture and result there is one tile in memory, with some hundreds of features a
-    pixel.
+    so that all its pixels are those of the whole picture enlarged at once. Beside the
+    picture there are in memory a row of enlarged tiles and one tile with some hundreds
+    of features a pixel.
 
     Args:
         model: `WDSR`.
@@ -21,29 +56,20 @@ def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter
         tile: int. Side in pixels of what is enlarged at a time, without what is around.
         upscale: function that is called in place of `model.upscale`, such as a compiled
             one; None for that.
-        out: NumPy array that the result is written to, such as a `np.memmap`; None for
-            a new one.
         progress: function of the list of tiles that iterates over it, such as `tqdm`.
 
-    Returns:
-        NumPy `(scale · height, scale · width, 3)` of the type of `image`, uint8 or
-        float32; `out` if it was given.
+    Yields:
+        NumPy `(rows, scale · width, 3)` of the type of `image`, uint8 or float32: the
+        bands of the enlarged picture, `scale · tile` rows each and fewer in the last.
 
     Raises:
-        ValueError: `image` is no RGB picture, `tile` is below 1, or `out` does not fit.
+        ValueError: `image` is no RGB picture, or `tile` is below 1.
     """
     image = _checked(image)
     if tile < 1:
         raise ValueError(f"`tile` must be positive. Received: tile={tile}")
     height, width, _ = image.shape
     scale, radius = model.scale, model.config.radius
-    shape, dtype = (scale * height, scale * width, 3), image.dtype
-    if out is None:
-        out = np.empty(shape, dtype)
-    elif out.shape != shape or out.dtype != dtype:
-        raise ValueError(
-            f"`out` must be {dtype} {shape}. Received: {out.dtype} {out.shape}"
-        )
     upscale = upscale or model.upscale
     places = [
         (rows, columns)
@@ -53,16 +79,19 @@ def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter
     for rows, columns in progress(places):
         top, bottom, first_row, last_row = rows
         left, right, first_column, last_column = columns
+        if left == 0:
+            band = np.empty((scale * (bottom - top), scale * width, 3), image.dtype)
         window = image[first_row:last_row, first_column:last_column][None]
         large = keras.ops.convert_to_numpy(upscale(_floats(window)))[0]
         inner = large[
             scale * (top - first_row) : scale * (bottom - first_row),
             scale * (left - first_column) : scale * (right - first_column),
         ]
-        if dtype == np.uint8:
+        if image.dtype == np.uint8:
             inner = np.rint(inner * 255.0)
-        out[scale * top : scale * bottom, scale * left : scale * right] = inner
-    return out
+        band[:, scale * left : scale * right] = inner
+        if right == width:
+            yield band
 
 
 def _tiles(side, tile, radius):
