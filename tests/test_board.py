@@ -14,13 +14,15 @@ import sys
 import time
 import urllib.request
 
+import keras
 import pytest
 from PIL import Image
 from test_page import Browser, with_browser
 from test_prompt_report import side_by_side
 from test_training_parti import cache, run, vocabulary  # noqa: F401
 
-from keras_parti.training.film import Film, held_out_batch, write_hparams
+from keras_parti.training.board import Board, write_hparams
+from keras_parti.training.film import Film, held_out_batch
 
 SCALARS = {
     "epoch_loss",
@@ -49,9 +51,14 @@ def board(logs):
             process.kill()
 
 
-def asked(url, path):
+def asked(url, path, body=None):
     """The answer of TensorBoard's own interface."""
-    with urllib.request.urlopen(f"{url}data/plugin/{path}", timeout=60) as reply:
+    request = urllib.request.Request(
+        f"{url}data/plugin/{path}",
+        body and json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
         return json.load(reply)
 
 
@@ -75,11 +82,50 @@ def test_tensorboard_shows_curves_pictures_and_settings(logs):
             assert {tag for tags in runs for tag in tags} >= expected
         cards = {card.text.partition("\n")[0] for card in browser.all("card-view")}
         assert cards >= {"epoch_mfu", "film"}
-        assert "HPARAMS" in browser.find("body").text
+        browser.driver.get(f"{url}?darkMode=false#hparams")
+        words = "return document.body.innerText"
+        browser.wait(lambda: "cosine" in browser.run(words), 60)
         errors = [
             e for e in browser.driver.get_log("browser") if "SEVERE" in e["level"]
         ]
         assert errors == []
+
+
+@pytest.mark.slow  # TensorBoard takes some seconds to start
+def test_settings_of_runs_stand_beside_their_figures(tmp_path):
+    for run_name, steps in (("a", 5), ("b", 7)):
+        logs = tmp_path / run_name / "logs"
+        data = [("cache/small", 0.4), ("cache/full", 0.6)]
+        settings = {"steps": steps, "data": data, "average": None, "augment": True}
+        for _ in range(2):  # a run that was killed notes them again
+            write_hparams(logs, settings)
+        board_of_run = Board(logs)
+        board_of_run.set_model(keras.Sequential([keras.Input((1,))]))
+        board_of_run.on_train_begin()
+        for epoch in range(2):
+            board_of_run.on_epoch_end(epoch, {"loss": steps - epoch})
+        board_of_run.on_train_end()
+    loss = {"group": "train", "tag": "epoch_loss"}
+    wanted = {
+        "sliceSize": 9,
+        "allowedStatuses": ["STATUS_UNKNOWN"],
+        "colParams": [{"hparam": "steps"}, {"metric": loss}],
+    }
+    with board(tmp_path) as url:
+        end = time.monotonic() + 60
+        while len(asked(url, "scalars/tags")) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        rows = asked(url, "hparams/session_groups", wanted)["sessionGroups"]
+    found = {
+        row["hparams"].pop("steps"): (row["hparams"], row["metricValues"])
+        for row in rows
+    }
+    assert set(found) == {5, 7}
+    for steps, (others, metrics) in found.items():
+        assert others == {"data": "cache/small:0.4 cache/full:0.6", "augment": True}
+        (last,) = [m["value"] for m in metrics if m["name"] == loss]
+        assert last == steps - 1
 
 
 def opened(browser, url, tags):

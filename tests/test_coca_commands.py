@@ -39,6 +39,11 @@ def test_a_coca_is_trained_and_measured(folder, capsys):
     printed = capsys.readouterr().out
     assert "Next: keras-parti export --coca" in printed
     assert "train coca" in (folder / "run" / "commands.txt").read_text()
+    (noted,) = (folder / "run" / "logs").glob("events*")
+    told = noted.read_bytes()  # for TensorBoard's page of hyperparameters
+    assert b"learning_rate" in told
+    assert b"coca_tiny" in told
+    assert b"command_line" not in told
     out = ["--out", str(folder / "out")]
     coca = ["--coca", str(folder / "run")]
     assert main(["evaluate", "matching", *coca, *vocab, *data, *out]) == 0

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_parti import data
 from keras_parti.models import TextToImage
-from keras_parti.training.film import Film, held_out_batch, write_hparams
+from keras_parti.training.film import Film, held_out_batch
 from keras_parti.training.parti import compile_parti
 
 PROMPTS = ["red fox in google style", "green pear"]
@@ -116,12 +116,6 @@ def test_held_out_examples_come_with_their_first_caption_and_category(
     assert sorted(map(tuple, found["text_ids"])) == sorted(map(tuple, expected))
     np.testing.assert_array_equal(found["image_ids"], np.tile(ids, (3, 1)))
     assert sorted(found["categories"]) == ["animals", "food", "none"]
-
-
-def test_settings_stand_on_the_page_of_hyperparameters(tmp_path):
-    write_hparams(tmp_path, {"steps": 5, "schedule": "cosine", "caches": {"a": 1}})
-    tags = logged(tmp_path)
-    assert "_hparams_/session_start_info" in tags
 
 
 def test_a_film_of_nothing_is_refused(small_chain, tmp_path):

@@ -21,10 +21,11 @@ from keras_parti.models import (
 )
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
+from keras_parti.training.board import write_hparams
 from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
-from keras_parti.training.film import Film, held_out_batch, write_hparams
+from keras_parti.training.film import Film, held_out_batch
 from keras_parti.training.parti import learning_from, train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
@@ -32,6 +33,9 @@ from keras_parti.training.tokenizer import Losses, train_tokenizer
 from keras_parti.training.upsampler import train_upsampler
 from keras_parti.training.vim import load_classes, read_classes, train_vim
 from keras_parti.training.workdir import model_dir
+
+# What the parser notes beside the options that decide a training.
+NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir")
 
 
 def vocab(args):
@@ -187,10 +191,9 @@ def parti(args):
             rematerialise=args.rematerialise,
         )
     else:
-        logs = args.workdir / "logs"
-        write_hparams(logs, options | {"preset": args.preset})
         callbacks = []
         if args.show:
+            logs = args.workdir / "logs"
             held_out = held_out_batch(next(iter(caches)), vocabulary)
             callbacks.append(Film(tokenizer, vocabulary, args.show, logs, held_out))
         train_parti(
@@ -406,8 +409,10 @@ def _loss_options(args, model):
 
 
 def _begin(args):
-    """Fixes the weights that training begins with, and notes the command."""
+    """Fixes the weights that training begins with, and notes command and settings."""
     keras.utils.set_random_seed(args.seed)
     args.workdir.mkdir(parents=True, exist_ok=True)
     with open(args.workdir / "commands.txt", "a", encoding="utf-8") as notes:
         notes.write(args.command_line + os.linesep)
+    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
+    write_hparams(args.workdir / "logs", settings)

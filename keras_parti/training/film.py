@@ -145,22 +145,3 @@ def held_out_batch(cache, vocabulary, count=64):
 
 def _show(name, page):
     tf.summary.image(name, np.asarray(page)[None])
-
-
-def write_hparams(log_dir, values):
-    """Notes a run's settings where TensorBoard's HPARAMS page finds them.
-
-    Args:
-        log_dir: str or path of TensorBoard's logs.
-        values: dict of name to number, str or bool; others are noted as their words.
-    """
-    # Deferred: the plug-in is of TensorBoard, which only training needs.
-    from tensorboard.plugins.hparams import api
-
-    plain = {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
-    with tf.summary.create_file_writer(str(log_dir)).as_default():
-        api.hparams(plain, trial_id=str(log_dir))
