@@ -109,7 +109,7 @@ def parti_pytorch(shape, rounds):
     vae = VitVQGanVAE(
         dim=32,
         image_size=8 * side,
-        patch_size=8,
+        encdec_patch_size=8,
         num_layers=1,
         vq_codebook_size=shape["num_codes"],
         use_vgg_and_gan=False,
