@@ -41,9 +41,17 @@ def allocated(config, layout, rematerialise):
         "rate": 1e-3,
         "step": 0,
     }
+    feed = {step._step.inputs[name]: value for name, value in values.items()}
+    variables = sum(array.nbytes for array in step.arrays().values())
+    # Which temporary arrays meet depends on how busy the cores are: one step in some
+    # dozens takes 11 % more than the plan.
+    return variables, np.median([peak(step, feed) for _ in range(5)])
+
+
+def peak(step, feed):
+    """Bytes that a step holds at its peak, above what it holds at its begin."""
     traced = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
     found = tf1.RunMetadata()
-    feed = {step._step.inputs[name]: value for name, value in values.items()}
     step._session.run(step._train, feed, traced, found)
     # What is given back has a negative size.
     changes = sorted(
@@ -53,8 +61,7 @@ def allocated(config, layout, rematerialise):
         for memory in node.memory
         for record in memory.allocation_records
     )
-    variables = sum(array.nbytes for array in step.arrays().values())
-    return variables, np.cumsum([size for _, size in changes]).max()
+    return np.cumsum([size for _, size in changes]).max()
 
 
 @pytest.mark.slow
