@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from test_page import Browser, with_browser
 from test_prompt_report import side_by_side
-from test_training_parti import cache, run, vocabulary  # noqa: F401
+from test_training_parti import run, vocabulary, write_cache  # noqa: F401
 
 from keras_parti.training.board import Board, write_hparams
 from keras_parti.training.film import Film, held_out_batch
@@ -63,8 +63,10 @@ def asked(url, path, body=None):
 
 
 @pytest.fixture(scope="module")
-def logs(small_chain, cache, vocabulary, tmp_path_factory):  # noqa: F811
+def logs(small_chain, vocabulary, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp("run")
+    own = small_chain.tokenizer.fingerprint()
+    cache = write_cache(folder / "cache", 5, tokenizer=own)
     write_hparams(folder / "logs", {"steps": 6, "schedule": "cosine"})
     shown = ["cat in toy style", "star in toy style"]
     held_out = held_out_batch(cache, vocabulary)
@@ -83,8 +85,7 @@ def test_tensorboard_shows_curves_pictures_and_settings(logs):
         cards = {card.text.partition("\n")[0] for card in browser.all("card-view")}
         assert cards >= {"epoch_mfu", "film"}
         browser.driver.get(f"{url}?darkMode=false#hparams")
-        words = "return document.body.innerText"
-        browser.wait(lambda: "cosine" in browser.run(words), 60)
+        browser.wait(lambda: "cosine" in browser.find("main").text, 60)
         errors = [
             e for e in browser.driver.get_log("browser") if "SEVERE" in e["level"]
         ]
@@ -100,7 +101,9 @@ def test_settings_of_runs_stand_beside_their_figures(tmp_path):
         for _ in range(2):  # a run that was killed notes them again
             write_hparams(logs, settings)
         board_of_run = Board(logs)
-        board_of_run.set_model(keras.Sequential([keras.Input((1,))]))
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        board_of_run.set_model(model)
         board_of_run.on_train_begin()
         for epoch in range(2):
             board_of_run.on_epoch_end(epoch, {"loss": steps - epoch})
