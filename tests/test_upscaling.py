@@ -10,6 +10,7 @@ pytest.importorskip("tensorflow")
 
 from keras_parti import cli, metrics
 from keras_parti.evaluation import evaluate_upscaling
+from keras_parti.evaluation.upscaling import most_detailed
 from keras_parti.models import WDSR, degradation
 
 
@@ -66,6 +67,17 @@ def test_the_figures_are_those_of_each_picture_alone(tmp_path):
     above = results["psnr"]["WDSR"] - results["psnr"]["bicubic"]
     assert f"{above:+.2f}" in (tmp_path / "table.md").read_text()
     assert Image.open(tmp_path / "strip.png").width > 2 * 30
+
+
+def test_the_strip_shows_where_the_detail_is():
+    pictures = np.full((4, 130, 200, 3), 200, "uint8")
+    pictures[1, 40:90, 100:150] = photographs(1, 50, 50)[0]
+    pictures[2, 64:128, 0:64] = photographs(1, 64, 64)[0]
+    pictures[3, 0:9, 0:9] = photographs(1, 9, 9)[0]
+    found = most_detailed(pictures, columns=2)
+    assert list(found) == [1, 2]
+    assert found[1] == (slice(32, 96), slice(96, 160))
+    assert found[2] == (slice(64, 128), slice(0, 64))
 
 
 def test_the_command_enlarges_files_of_any_kind_and_size(folder, tmp_path, capsys):

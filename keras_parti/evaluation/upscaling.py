@@ -12,7 +12,7 @@ from keras_parti.metrics import psnr, ssim
 from keras_parti.models.degradation import enlarge
 
 ROWS = ("nearest", "bicubic", "WDSR")
-SHOWN_WIDTH = 256  # pixels of a picture in the strip, at most
+WINDOW = 64  # pixels along each side of what the strip shows of a picture, at most
 
 
 def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
@@ -30,7 +30,8 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
             each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
-        columns: int. Pictures in the strip, evenly spread over the set.
+        columns: int. Parts of the set, of each of which the strip shows the 64 × 64
+            pixels where the original has most detail.
 
     Returns:
         The content of `results.json`: `pictures`; `scale`; `psnr` in decibels and
@@ -50,8 +51,8 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
     scores = {score: {name: [] for name in ROWS} for score in ("psnr", "ssim")}
-    shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
-    strips = {name: [] for name in ROWS}
+    shown = most_detailed(pictures, columns)
+    strips = {name: [] for name in (*ROWS, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
         original = pictures[index : index + 1].astype(np.float32) / 255.0
         small = degrade(original)
@@ -64,8 +65,10 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
             copy = keras.ops.convert_to_numpy(copy)
             scores["psnr"][name].append(float(psnr(original, copy)[0]))
             scores["ssim"][name].append(float(ssim(original, copy)[0]))
-            if index in shown:
-                strips[name].append(copy[0])
+            copies[name] = copy
+        if index in shown:
+            for name, copy in (copies | {"original": original}).items():
+                strips[name].append(copy[0][shown[index]])
     gain = np.subtract(scores["psnr"]["WDSR"], scores["psnr"]["bicubic"])
     quantiles = zip(
         ("5 %", "50 %", "95 %"), np.percentile(gain, [5, 50, 95]), strict=True
@@ -81,10 +84,38 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
         "better": float(np.mean(gain > 0)),
     }
     write_report(out, results, _report(results))
-    rows = [(name, np.stack(strips[name])) for name in ROWS]
-    rows.append(("original", pictures[shown]))
-    strip(rows, size=min(width, SHOWN_WIDTH)).save(Path(out) / "strip.png")
+    rows = [(name, np.stack(windows)) for name, windows in strips.items()]
+    strip(rows, size=4 * min(width, WINDOW)).save(Path(out) / "strip.png")
     return results
+
+
+def most_detailed(pictures, columns):
+    """Finds where originals have most detail: there interpolation shows.
+
+    Args:
+        pictures: uint8 `(n, height, width, 3)`.
+        columns: int. Parts of the set, one after the other.
+
+    Returns:
+        A dict from the index of a picture, one of each part, to two slices, of its rows
+        and columns: at most 64 × 64 pixels with the largest sum of the differences of
+        neighbours, of windows half of that apart.
+    """
+    side = min(*pictures.shape[1:3], WINDOW)
+    found = {}
+    for part in np.array_split(np.arange(len(pictures)), min(columns, len(pictures))):
+        best = -1
+        for index in part:
+            grey = pictures[index].mean(axis=-1)
+            rows, cols = np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
+            for top in range(0, len(grey) - side + 1, max(side // 2, 1)):
+                for left in range(0, grey.shape[1] - side + 1, max(side // 2, 1)):
+                    here = slice(top, top + side), slice(left, left + side)
+                    detail = rows[here].sum() + cols[here].sum()
+                    if detail > best:
+                        best, chosen = detail, (index, here)
+        found[chosen[0]] = chosen[1]
+    return found
 
 
 def _report(results):
