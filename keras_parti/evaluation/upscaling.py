@@ -30,8 +30,8 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
             each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
-        columns: int. Parts of the set, of each of which the strip shows the 64 × 64
-            pixels where the original has most detail.
+        columns: int. Pictures in the strip, evenly spread over the set; it shows the
+            64 × 64 pixels of each where the original has most detail.
 
     Returns:
         The content of `results.json`: `pictures`; `scale`; `psnr` in decibels and
@@ -51,7 +51,7 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
     scores = {score: {name: [] for name in ROWS} for score in ("psnr", "ssim")}
-    shown = most_detailed(pictures, columns)
+    shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
     strips = {name: [] for name in (*ROWS, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
         original = pictures[index : index + 1].astype(np.float32) / 255.0
@@ -67,8 +67,9 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
             scores["ssim"][name].append(float(ssim(original, copy)[0]))
             copies[name] = copy
         if index in shown:
+            window = most_detailed(pictures[index])
             for name, copy in (copies | {"original": original}).items():
-                strips[name].append(copy[0][shown[index]])
+                strips[name].append(copy[0][window])
     gain = np.subtract(scores["psnr"]["WDSR"], scores["psnr"]["bicubic"])
     quantiles = zip(
         ("5 %", "50 %", "95 %"), np.percentile(gain, [5, 50, 95]), strict=True
@@ -89,33 +90,25 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
     return results
 
 
-def most_detailed(pictures, columns):
-    """Finds where originals have most detail: there interpolation shows.
+def most_detailed(picture):
+    """Finds where an original has most detail: there interpolation shows.
 
     Args:
-        pictures: uint8 `(n, height, width, 3)`.
-        columns: int. Parts of the set, one after the other.
+        picture: uint8 `(height, width, 3)`.
 
     Returns:
-        A dict from the index of a picture, one of each part, to two slices, of its rows
-        and columns: at most 64 × 64 pixels with the largest sum of the differences of
-        neighbours, of windows half of that apart.
+        Two slices, of rows and columns: at most 64 × 64 pixels with the largest sum of
+        the differences of neighbours, of windows half of that apart.
     """
-    side = min(*pictures.shape[1:3], WINDOW)
-    found = {}
-    for part in np.array_split(np.arange(len(pictures)), min(columns, len(pictures))):
-        best = -1
-        for index in part:
-            grey = pictures[index].mean(axis=-1)
-            rows, cols = np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
-            for top in range(0, len(grey) - side + 1, max(side // 2, 1)):
-                for left in range(0, grey.shape[1] - side + 1, max(side // 2, 1)):
-                    here = slice(top, top + side), slice(left, left + side)
-                    detail = rows[here].sum() + cols[here].sum()
-                    if detail > best:
-                        best, chosen = detail, (index, here)
-        found[chosen[0]] = chosen[1]
-    return found
+    side = min(*picture.shape[:2], WINDOW)
+    grey = picture.mean(axis=-1)
+    down, right = np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
+    windows = [
+        (slice(top, top + side), slice(left, left + side))
+        for top in range(0, grey.shape[0] - side + 1, max(side // 2, 1))
+        for left in range(0, grey.shape[1] - side + 1, max(side // 2, 1))
+    ]
+    return max(windows, key=lambda here: down[here].sum() + right[here].sum())
 
 
 def _report(results):
