@@ -114,13 +114,17 @@ def run(folder, tokens, words, layout):
     )
 
 
-def test_a_run_of_another_config_is_refused_by_the_first_field_that_differs(tmp_path):
+def test_a_run_of_another_config_is_refused_by_the_first_field_that_differs(
+    tmp_path,
+    cache,  # noqa: F811 - a fixture's name is its argument's
+    vocabulary,  # noqa: F811
+):
     check_config("Parti", CONFIG, tmp_path)
     other = dataclasses.replace(CONFIG, heads=4, mlp_dim=32)
     with pytest.raises(
         ValueError, match=r"holds a run with heads=2. Received: heads=4"
     ):
-        train_on_mesh(other, Layout(), None, None, tmp_path)
+        train_on_mesh(other, Layout(), cache, vocabulary, tmp_path)
 
 
 @pytest.mark.slow
@@ -131,6 +135,11 @@ def test_a_killed_run_goes_on_with_another_mesh_and_ends_the_same(
     vocabulary,  # noqa: F811
 ):
     whole = run(tmp_path / "whole", cache, vocabulary, ("", ""))
+    noted = Parti.load_dir(tmp_path / "whole" / "model").config
+    assert (noted.tokenizer, noted.vocabulary) == (
+        "a tokenizer",
+        vocabulary.fingerprint,
+    )
     check = mesh_training.check_finite
 
     def kill(log, when):

@@ -26,7 +26,7 @@ from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.film import Film, held_out_batch
-from keras_parti.training.parti import learning_from, train_parti
+from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import Losses, train_tokenizer
@@ -162,8 +162,6 @@ def parti(args):
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
-        words = vocabulary.fingerprint
-        config = learning_from(config, caches, vocabulary=words)
     model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.

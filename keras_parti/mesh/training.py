@@ -14,7 +14,12 @@ from keras_parti.mesh.step import MeshStep
 from keras_parti.mesh.weights import from_keras, to_keras
 from keras_parti.models import Parti
 from keras_parti.training.guards import check_finite
-from keras_parti.training.parti import batches, rate_of, validation_batches
+from keras_parti.training.parti import (
+    batches,
+    learning_from,
+    rate_of,
+    validation_batches,
+)
 from keras_parti.training.workdir import check_config
 
 logger = logging.getLogger(__name__)
@@ -47,7 +52,7 @@ def train_on_mesh(
     whole arrays, so that a run goes on with another mesh or layout.
 
     Args:
-        config: `PartiConfig`.
+        config: `PartiConfig`; what is trained also notes whose ids it learned.
         layout: `keras_parti.mesh.Layout`.
         caches: as in `train_parti`.
         vocabulary: `keras_parti.text.Vocabulary`.
@@ -60,8 +65,8 @@ def train_on_mesh(
         label_rate: float, as in `train_parti`.
         steps_per_epoch: int. Batches between two checkpoints.
         seed: int. Seed of the batches' order and of what is hidden in them.
-        initial: `Parti` of the config, whose weights the run begins with. None: new
-            ones.
+        initial: `Parti` of the config, whose weights the run begins with, and which
+            is trained. None: a new one.
         dtype: str, "float32" or "mixed_bfloat16".
         rematerialise: bool. Less memory for one more forward pass.
         devices: list of str or None, see `MeshStep`.
@@ -71,12 +76,13 @@ def train_on_mesh(
 
     Raises:
         ValueError: the layout does not fit; the folder holds a run of another config;
-            a loss stops being finite.
+            as `learning_from`; a loss stops being finite.
         OSError: a checkpoint cannot be written; the last good one stays whole.
     """
     workdir = Path(workdir)
     epochs = -(-steps // steps_per_epoch)
     rate = rate_of(schedule, learning_rate, warmup_steps, epochs * steps_per_epoch)
+    config = learning_from(config, caches, vocabulary=vocabulary.fingerprint)
     check_config("Parti", config, workdir)
     step = MeshStep(
         config,
@@ -88,6 +94,7 @@ def train_on_mesh(
     )
     found = read_checkpoint(workdir / "checkpoints", config)
     model = initial or Parti(config)
+    model.config = config
     done, arrays = found or (0, from_keras(model))
     step.load(arrays, done)
     data = batches(
