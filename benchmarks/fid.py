@@ -68,8 +68,8 @@ def main(argv=None):
     parser.add_argument("--peers", help="a Python with pytorch-fid")
     parser.add_argument("--quick", action="store_true", help="8 pictures of 32 pixels")
     parser.add_argument("--ours", help=argparse.SUPPRESS)  # the folder; one run of ours
-    add = parser.add_argument
-    add("--dtypes", nargs="+", default=["float32", "mixed_bfloat16"], help="of ours")
+    dtypes = ["float32", "mixed_bfloat16"]
+    parser.add_argument("--dtypes", nargs="+", default=dtypes, help="of ours")
     args = parser.parse_args(argv)
     if args.quick:
         args.count, args.size = 8, 32

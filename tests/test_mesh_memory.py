@@ -45,10 +45,10 @@ def allocated(config, layout, rematerialise):
     variables = sum(array.nbytes for array in step.arrays().values())
     # Which temporary arrays meet depends on how busy the cores are: one step in some
     # dozens takes 11 % more than the plan.
-    return variables, np.median([peak(step, feed) for _ in range(5)])
+    return variables, np.median([bytes_of_step(step, feed) for _ in range(5)])
 
 
-def peak(step, feed):
+def bytes_of_step(step, feed):
     """Bytes that a step holds at its peak, above what it holds at its begin."""
     traced = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
     found = tf1.RunMetadata()
