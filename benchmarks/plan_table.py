@@ -19,7 +19,7 @@ from keras_parti.models.parti import Parti
 
 GIB = 2**30
 SPLIT = "two_d;length:model;memory:model"
-# (preset, mesh, layout, whose). The paper, section 4.3: the smallest two data parallel;
+# (preset, mesh, layout, whose). The paper, section 3: the smallest two data parallel;
 # 3B 4-way model × 128-way data, the activations between the layers split as well; 20B
 # on 16 × 64 devices, where 16 were stages of a pipeline, which is not built here.
 ROWS = (

@@ -74,7 +74,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         y_pred: float32 logits `(batch, length, num_codes)`.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.2
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), sections 2.3 and 5.4
     """
 
     def __init__(self, name="token_cross_entropy", **kwargs):

@@ -79,7 +79,7 @@ class Adafactor(_ClipsTheSum, keras.optimizers.Optimizer):
     - M is then rounded to the nearest of −127 … 127 times s, s = max |M| / 127 over
       the first axis. What is subtracted from W is M before rounding.
 
-    β₁, β₂, the weight decay and the 8 bits are Parti's (section 4.1). The rest is not
+    β₁, β₂, the weight decay and the 8 bits are Parti's (section 3). The rest is not
     published; it follows the optimiser of Praxis, the successor of Parti's framework:
     Adam's bias correction inside d instead of Adafactor's own decay, no scaling by the
     size of a parameter, momentum of updates that are scaled by the rate already.
@@ -96,7 +96,7 @@ class Adafactor(_ClipsTheSum, keras.optimizers.Optimizer):
             `global_clipnorm`.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 4.1
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 3
         - [Shazeer and Stern, 2018](https://arxiv.org/abs/1804.04235), algorithm 4
     """
 
@@ -215,7 +215,7 @@ def quantize(values):
 def warmup_cosine(peak, warmup_steps, steps, floor=0.01):
     """A linear warm-up to a peak, then a cosine down to a share of it.
 
-    ViT-VQGAN's schedule (section 4.1) has this form: 50,000 steps up to 1e-4, then down
+    ViT-VQGAN's schedule (section 5.1) has this form: 50,000 steps up to 1e-4, then down
     to half of it at step 500,000.
 
     Args:
@@ -245,7 +245,7 @@ def warmup_cosine(peak, warmup_steps, steps, floor=0.01):
 class WarmupExponential(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to a peak, that peak for a while, then an exponential decay.
 
-    The defaults are Parti's (section 4.1): 4.5e-5 from step 5,000 to step 85,000, then
+    The defaults are Parti's (section 3): 4.5e-5 from step 5,000 to step 85,000, then
     down to 0.025 of it at step 450,000. The paper's 4.5e-5 is as printed; its
     predecessors ViT-VQGAN and DALL-E name 4.5e-4.
 

@@ -88,7 +88,7 @@ DISCRIMINATOR = {
 }
 
 _WDSR = "WDSR, arXiv:1808.08718, as published for"
-_PARTI_WDSR = "Parti, arXiv:2206.10789, section 2.3"
+_PARTI_WDSR = "Parti, arXiv:2206.10789, section 2.1"
 WDSR = {
     #                          params            source                                      config
     "wdsr_tiny":        Preset(     7_311, "this library, for tests",                   {"scale": 2, "num_blocks": 2, "filters": 7, "expansion": 3}),

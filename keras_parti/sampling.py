@@ -11,7 +11,7 @@ from keras import ops
 from keras_parti.decoding import CachedDecoder
 
 # Temperature and filters are not published for Parti: those of ViT-VQGAN, section
-# 4.2, plain sampling. The guidance scale is that of Parti's table 5.
+# 4.1, plain sampling. The guidance scale is that of Parti's table 5.
 DEFAULTS = {"guidance_scale": 1.2, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 # Allowed values, both ends included. `top_k` has no upper end: more than all is all.
@@ -170,7 +170,7 @@ def generate_ids(
         without guidance and at temperature 1.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4
     """
     options = (seeds, guidance_scale, temperature, top_k, top_p)
     tensors, state = begin(model, condition_ids, seeds, given, count, guided)
@@ -289,7 +289,7 @@ def advance(model, tensors, state, options, stop):
 
 
 def guide(conditional, unconditional, scale):
-    """Classifier-free guidance of logits: u + scale · (c − u).
+    """Classifier-free guidance of logits, equation 1 of Parti: u + scale · (c − u).
 
     Args:
         conditional: float `(batch, num_codes)`, c.

@@ -21,7 +21,7 @@ class Vocabulary:
     prompt is the row `bos, eos`, so no row is ever fully padding. Of a prompt with
     more than `length - 2` pieces the first ones are kept, still closed by `eos`.
     Characters that training never saw fall back to their UTF-8 bytes, so any
-    Unicode string has ids. Parti (section 2) uses 16,000 pieces and a length of 128.
+    Unicode string has ids. Parti (section 2.2) uses 16,000 pieces and a length of 128.
 
     The same ids come from two places: `encode` needs no TensorFlow, and
     `encode_tensor` runs inside TensorFlow graphs, `tf.data` and SavedModels.
@@ -36,7 +36,7 @@ class Vocabulary:
         ValueError: `model_bytes` is no such model, or `length` is too small.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2: size, length
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.2: size, length
         - [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
     """
 
@@ -224,7 +224,7 @@ def train_vocabulary(captions, path, size=16_000, fold_case=True):
     Pieces, bytes and special ids are at most `size` together: fewer where the
     captions do not hold enough different substrings. Of more than `SAMPLED` captions
     so many are drawn, always the same ones. SentencePiece, the size and the sampling
-    are Parti's (section 2). Unigram, byte fallback and the normalisation (NFKC, and
+    are Parti's (section 2.2). Unigram, byte fallback and the normalisation (NFKC, and
     control characters and runs of spaces become one space) are not published.
 
     Args:

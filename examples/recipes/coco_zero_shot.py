@@ -7,7 +7,7 @@
     python examples/recipes/coco_zero_shot.py --folder FOLDER --model EXPORTED [--print]
     python examples/recipes/coco_zero_shot.py --quick   # mock data, 30 s on two cores
 
-The paper, section 5.3: FID 14.10 (350M), 10.71 (750M), 8.10 (3B), 7.23 (20B), by its
+The paper, figure 9: FID 14.10 (350M), 10.71 (750M), 8.10 (3B), 7.23 (20B), by its
 protocol: 30,000 captions of the validation split, 16 samples of each, the best by CoCa,
 guidance 1.2; real pictures cropped near their centre. For LN-COCO (15.97, 20B) put
 coco_val_captions.jsonl of Localized Narratives beside the folders, with val2017: its

@@ -38,7 +38,7 @@ def read_prompts(path=None):
         OSError: no such file, or none could be fetched.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 5.2
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 4.3
     """
     path = Path(path or _fetch())
     try:

@@ -24,7 +24,7 @@ PLACE = '<script type="application/json" id="data">{}</script>'
 # difference at the size of a page; 1,632 prompts with four pictures each are 12 MB.
 QUALITY = 90
 
-# Section 5.2 of the paper groups the challenges by how hard they are.
+# Section 4.3 of the paper groups the challenges by how hard they are.
 GROUPS = {
     "Standard": {"Basic", "Simple Detail"},
     "Intermediate": {"Fine-grained Detail", "Style & Format"},

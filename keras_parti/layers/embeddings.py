@@ -224,7 +224,7 @@ class ConditionDropout(keras.layers.Layer):
         int32 `(batch, length)`; a dropped row is bos, eos, padding.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4
     """
 
     def __init__(self, rate, seed=None, **kwargs):

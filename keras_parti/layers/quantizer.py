@@ -30,7 +30,7 @@ class VectorQuantizer(keras.layers.Layer):
         `normalized`, and `ids`, int32 `(batch, length)` in `[0, num_codes)`.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.2
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.2, eq. 1
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), eq. 3
     """
 

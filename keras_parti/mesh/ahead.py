@@ -19,7 +19,7 @@ from keras_parti.mesh.layouts import axis_sizes
 from keras_parti.mesh.scanned import ScannedParti
 from keras_parti.optimizers import Adafactor
 
-CLIP = 4.0  # largest norm of all gradients (Parti, section 4.1)
+CLIP = 4.0  # largest norm of all gradients (Parti, section 3)
 SCALARS = 3  # of an optimiser's variables: steps, learning rate, norm
 
 

@@ -27,7 +27,7 @@ TENSORS = (
     ("embed", "memory"),
 )
 
-# `model_parallel` and `two_d` split what Parti's 3B model splits (section 4.3): heads
+# `model_parallel` and `two_d` split what Parti's 3B model splits (section 3): heads
 # and the width of feed-forward layers. The paper also splits the activations between
 # the layers; `length:model;memory:model` beside these rules does.
 PRESETS = {

@@ -33,7 +33,7 @@ class PartiGraph:
             so that `vocab` splits evenly.
         batch_size: int. Pictures of a step, over all devices.
         dtype: str. "float32", or "mixed_bfloat16": weights, norms, softmax and loss in
-            float32, the rest in bfloat16, as Parti was trained (section 4.1).
+            float32, the rest in bfloat16, as Parti was trained (section 3).
         rematerialise: bool. Whether the backward pass computes the insides of a block
             again, from its inputs.
         step: `mtf.Tensor`, int32 scalar, or None. The number of the step, which dropout

@@ -17,7 +17,7 @@ from keras_parti.mesh.operations import (
 )
 from keras_parti.mesh.variables import variables_of
 
-STEPS = 450_000  # of Parti's training (section 4.1)
+STEPS = 450_000  # of Parti's training (section 3)
 FLOAT = 4  # bytes
 
 

@@ -40,7 +40,7 @@ def score_samples(reranker, images, text_ids):
         float32 `(texts · samples,)`, cosines.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4
     """
     size = reranker.config.image_size
     if tuple(images.shape[1:3]) != (size, size):

@@ -96,7 +96,7 @@ class CoCa(ConfigModel):
 
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2205.01917), section 3.2, table 1
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3: reranking
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4: reranking
     """
 
     config_class = CoCaConfig

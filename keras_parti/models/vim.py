@@ -98,7 +98,7 @@ class VIM(ConfigModel):
         (1, 16)
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4, eq. 2
     """
 
     config_class = VIMConfig

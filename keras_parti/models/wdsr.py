@@ -178,7 +178,7 @@ class WDSR(ConfigModel):
 
     References:
         - [Yu et al., 2018](https://arxiv.org/abs/1808.08718), sections 3.1 and 3.2
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.1
     """
 
     config_class = WDSRConfig

@@ -74,7 +74,7 @@ def optimizer_of(
             which Keras' TensorFlow optimisers cannot do.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 4.1
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 3
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if accumulated_batches > 1 and replicas > 1:

@@ -49,7 +49,7 @@ def strategy(kind="auto", tpu=None):
 
     Returns:
         `Devices`, of the strategy, and of "float32" for CPUs and "mixed_bfloat16" for
-        others, the precision of Parti's training (section 4.1).
+        others, the precision of Parti's training (section 3).
 
     Raises:
         ValueError: an unknown kind, or one whose devices are not there.

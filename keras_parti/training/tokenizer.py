@@ -97,7 +97,7 @@ def adamw(learning_rate, average=None):
             itself in a step; None for no average. Not in the paper.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4.1
+        - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 5.1
     """
     return keras.optimizers.AdamW(
         learning_rate,

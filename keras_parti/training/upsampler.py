@@ -185,7 +185,7 @@ def train_upsampler(
             another configuration.
 
     References:
-        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.3
+        - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.1
         - [Yu et al., 2018](https://arxiv.org/abs/1808.08718), section 4
     """
     if image_size is None:
