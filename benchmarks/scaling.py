@@ -9,8 +9,8 @@ held-out pictures are drawn, 16 times each with and without guidance, and the dr
 picture is looked for among all pictures of the set: is the nearest of the right name
 and style? Best of 16 is by `--coca`, as in the paper, or without one by the model's own
 likelihood, which prefers pictures that it knows to those asked for. The small set's
-analogue of figure 9 of the paper (the loss falls with size) and of what section 4 says
-of guidance and reranking.
+analogue of figure 9 of the paper (the loss falls with size) and of what section 2.4
+says of guidance and reranking.
 
 Writes `table.md`, `results.json`, `loss.png` and `retrieval.png` to `--out`. Intervals
 are 95 %: 4,000 bootstrap samples of seeds and, within them, of prompts; a difference is
