@@ -212,12 +212,12 @@ def add_updates(command):
         "keep a moving average of the weights, with this momentum, such as 0.999",
         number(0, 1),
     )
-    command.add_argument(
-        "--accumulate",
-        dest="accumulated_batches",
-        metavar="N",
-        type=integer(1),
-        default=1,
-        help="batches whose mean gradient makes one update (default 1)",
+    option(
+        command,
+        "--accumulated-batches",
+        "N",
+        "batches whose mean gradient makes one update",
+        integer(1),
+        1,
     )
     add_dtype(command, "With --discriminator float32 is the faster one on CPUs")
