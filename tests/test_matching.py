@@ -5,6 +5,7 @@ import pytest
 
 from keras_parti.evaluation import Pictures, evaluate_matching
 from keras_parti.evaluation.matching import choices, recalls
+from keras_parti.evaluation.nearest import Index
 from keras_parti.models import CoCa
 from keras_parti.models.choosing import score_samples, similarities
 
@@ -56,9 +57,18 @@ def test_recall_is_counted_both_ways_beside_chance():
 def test_a_choice_is_that_of_the_highest_rank():
     right = {"name": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])}
     rank = np.array([[1.0, 2.0, 0.0], [3.0, 0.0, 1.0], [0.0, 1.0, 2.0]])
-    figures = choices(right, {"a": rank})
+    places = np.array([[4, 1, 9], [2, 2, 16], [3, 1, 1]])
+    figures = choices(right, places, {"a": rank})
     found = {choice: at["name"]["value"] for choice, at in figures.items()}
     assert found == pytest.approx({"random": 1 / 3, "a": 1 / 3, "oracle": 2 / 3})
+    found = {choice: at["place"]["value"] for choice, at in figures.items()}
+    mean = (4 * 9 * 2 * 2 * 16 * 3) ** (1 / 9)
+    assert found == pytest.approx(
+        {"random": mean, "a": 2 ** (1 / 3), "oracle": 2 ** (1 / 3)}
+    )
+    gain = figures["a"]["place"]["gain"]
+    assert gain["value"] == pytest.approx(2 ** (1 / 3) / mean)
+    assert gain["low"] < gain["value"] < gain["high"]
 
 
 def test_what_a_choice_gains_is_compared_prompt_by_prompt():
@@ -66,9 +76,8 @@ def test_what_a_choice_gains_is_compared_prompt_by_prompt():
     prompts = np.repeat([0.0, 1.0], 50)
     right = np.stack([prompts, prompts, prompts, np.ones(100)], axis=1)
     ranks = {"best": np.arange(4.0) * np.ones((100, 1)), "any": 1 - right}
-    found = {
-        choice: at["name"] for choice, at in choices({"name": right}, ranks).items()
-    }
+    figures = choices({"name": right}, np.ones(right.shape), ranks)
+    found = {choice: at["name"] for choice, at in figures.items()}
     assert found["best"]["value"] == found["oracle"]["value"] == 1.0
     gain = found["best"]["gain"]
     assert gain["value"] == pytest.approx(found["best"]["value"] - right.mean())
@@ -80,11 +89,20 @@ def test_what_a_choice_gains_is_compared_prompt_by_prompt():
     assert found["random"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
-def test_prompts_of_a_split_that_is_not_there_are_refused(coca, tmp_path):
+def test_places_count_what_is_as_near_as_the_wanted_picture():
+    gallery = pictures(COUNT, 5)
+    index = Index(gallery, ("pixels",))
+    wanted = np.array([3, 0, 6])
+    assert index.places(gallery.images[wanted], wanted)["pixels"].tolist() == [1, 1, 1]
+    shown = gallery.images[[2, 2, 2]]
+    found = index.search(shown)["pixels"][0]
+    assert found[0] == 2
+    assert index.places(shown, found[:3])["pixels"].tolist() == [1, 2, 3]
+
+
+def test_prompts_of_splits_that_are_not_there_are_refused(coca, tmp_path):
     splits = {"train": pictures(COUNT, 3)}
-    with pytest.raises(
-        ValueError, match=r"splits of the data, train\. Received.*style"
-    ):
+    with pytest.raises(ValueError, match=r"among the splits, train\. Received.*style"):
         evaluate_matching(coca, Letters(), splits, tmp_path, generate=print)
 
 
@@ -120,9 +138,10 @@ def test_the_chosen_pictures_are_those_of_the_highest_cosine(coca, tmp_path):
         features="pixels",
         num_samples=SAMPLES,
     )
-    chosen = results["choice"]["heldout_style"]
+    chosen = results["choice"]
     assert chosen["queries"] == 5
     assert chosen["oracle"]["both"]["value"] == 1.0
+    assert chosen["oracle"]["place"]["value"] == 1.0
     assert list(results["recall"]) == ["heldout_style"]
     first = 0
     for row, prompt in enumerate(wanted.prompts):
@@ -134,6 +153,6 @@ def test_the_chosen_pictures_are_those_of_the_highest_cosine(coca, tmp_path):
     )  # a moved picture may be right, too
     table = (tmp_path / "table.md").read_text()
     gain = chosen["coca"]["both"]["gain"]
-    (gains,) = [line for line in table.splitlines() if "above a random one" in line]
+    (gains,) = [line for line in table.splitlines() if "CoCa, beside a random" in line]
     assert f"| {100 * gain['value']:+.1f} (" in gains
     assert "text → picture @5" in table

@@ -109,7 +109,7 @@ def add_matching_evaluation(kinds):
     option(command, "--tokenizer", "DIR", "that of its ViT-VQGAN", folder)
     option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
     option(command, "--guidance-scale", "S", "in [0, 30]", number(0, 30), 1.0)
-    option(command, "--count", "N", "prompts of each set at most", integer(1), 100)
+    option(command, "--count", "N", "prompts at most", integer(1), 100)
     option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
 
 

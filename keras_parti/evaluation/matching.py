@@ -6,11 +6,16 @@ draws for a prompt, is the one that CoCa ranks first of the right kind? That is 
 by another network, which finds the nearest true pictures (`evaluation.nearest`), beside
 a random one of them, the one of the highest likelihood, and the best there is.
 Intervals are over prompts; what a choice gains is compared prompt by prompt.
+
+Hits among the nearest few are coarse: of prompts that are seldom drawn right, most
+samples are equally wrong. So a fourth measure counts how far down the list the very
+picture stands that the prompt is the caption of.
 """
 
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from keras_parti.evaluation.control import hits, interval
 from keras_parti.evaluation.nearest import Index
@@ -26,6 +31,7 @@ MEASURES = {
     "style": "right style, nearest",
     "both": "both",
 }
+PLACE = "place of the true picture"  # a geometric mean: 10 for 1 counts as 100 for 10
 CHOICES = {
     "random": "a random one",
     "likelihood": "by Parti's likelihood",
@@ -41,7 +47,7 @@ def evaluate_matching(
     out,
     *,
     generate=None,
-    sets=("heldout_style",),
+    sets=("heldout_style", "heldout_tone"),
     features="joined",
     num_samples=16,
     guidance_scale=1.0,
@@ -59,25 +65,26 @@ def evaluate_matching(
         out: path of the folder to write: `results.json`, `table.md`, `samples/`.
         generate: callable as `TextToImage.generate` of a chain without reranker, or
             None for recall alone. Its `score` is the likelihood.
-        sets: names of splits whose captions are prompts.
+        sets: names of splits whose captions are prompts, all of them together. What
+            is not in the data is left out, but not all of them.
         features: a name of `evaluation.nearest.SPACES`.
         num_samples: int. Pictures drawn a prompt. They are kept under `out/samples`.
         guidance_scale: float.
-        num_queries: int. Prompts of a set at most, a random choice by `seed`.
+        num_queries: int. Prompts at most, a random choice by `seed`.
         model_name: str that tells the Parti's weights apart.
         seed: int.
 
     Returns:
-        The content of `results.json`: `recall` → split → figures, and `choice` → set →
+        The content of `results.json`: `recall` → split → figures, and `choice` →
         choice → measure → figures, as `choices` returns them.
 
     Raises:
-        ValueError: where pictures are to be drawn and one of `sets` is no split.
+        ValueError: where pictures are to be drawn and none of `sets` has pictures.
     """
-    missing = [name for name in sets if name not in splits]
-    if generate is not None and missing:
+    present = [splits[name] for name in sets if len(splits.get(name, ()))]
+    if generate is not None and not present:
         raise ValueError(
-            f"`sets` must be splits of the data, {', '.join(splits)}. "
+            f"One of `sets` must be among the splits, {', '.join(splits)}. "
             f"Received: sets={sets}"
         )
     results = {"recall": {}, "choice": {}, "num_samples": num_samples}
@@ -89,30 +96,25 @@ def evaluate_matching(
             results["recall"][name] = recalls(scores)
     if generate is not None:
         gallery = Pictures.join(list(splits.values()))
-        index = Index(gallery, (features,))
-        for name in sets:
-            order = np.random.default_rng(seed).permutation(len(splits[name]))
-            wanted = splits[name].take(order[:num_queries])
-            images, likelihood = draw_samples(
-                generate,
-                wanted.prompts,
-                Path(out) / "samples",
-                num_samples=num_samples,
-                guidance_scale=guidance_scale,
-                seed=seed,
-                model_name=model_name,
-                label=name,
-            )
-            found = index.search(images.reshape(-1, *images.shape[2:]))[features]
-            right = _right(found, gallery, wanted, num_samples)
-            ranks = {
-                "likelihood": likelihood,
-                "coca": _ranked(coca, vocabulary, images, wanted.prompts),
-            }
-            results["choice"][name] = {
-                "queries": len(wanted),
-                **choices(right, ranks, seed),
-            }
+        wanted = Pictures.join(present)
+        order = np.random.default_rng(seed).permutation(len(wanted))
+        wanted = wanted.take(order[:num_queries])
+        images, likelihood = draw_samples(
+            generate,
+            wanted.prompts,
+            Path(out) / "samples",
+            num_samples=num_samples,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            model_name=model_name,
+            label=", ".join(sets),
+        )
+        ranks = {
+            "likelihood": likelihood,
+            "coca": _ranked(coca, vocabulary, images, wanted.prompts),
+        }
+        judged = judge(images, gallery, wanted, features)
+        results["choice"] = {"queries": len(wanted), **choices(*judged, ranks, seed)}
     write_report(out, results, _report(results))
     return results
 
@@ -131,43 +133,72 @@ def recalls(scores):
     return figures
 
 
-def choices(right, ranks, seed=0):
-    """Returns the share of prompts whose chosen picture is right, for each choice.
+def judge(images, gallery, wanted, features):
+    """Returns what is right of each sample, and how near the true picture is.
+
+    Args:
+        images: uint8 `(prompts, samples, height, width, 3)`.
+        gallery: `Pictures`, which hold those wanted.
+        wanted: `Pictures`, one a prompt.
+        features: a name of `evaluation.nearest.SPACES`.
+
+    Returns:
+        A dict of measure to float `(prompts, samples)`, 1 right, 0 wrong; and int
+        `(prompts, samples)`, the place of the wanted picture in the gallery, from 1.
+    """
+    prompts, samples = images.shape[:2]
+    index = Index(gallery, (features,))
+    at = {prompt: place for place, prompt in enumerate(gallery.prompts)}
+    true = np.array([at[prompt] for prompt in wanted.prompts])
+    right = {measure: np.zeros((prompts, samples)) for measure in MEASURES}
+    places = np.zeros((prompts, samples), int)
+    for row, own in enumerate(tqdm(images, "judging", unit="prompt", disable=None)):
+        found = index.search(own)[features]
+        repeated = np.repeat(row, samples)
+        hit = hits(found, gallery, wanted.take(repeated))
+        right["name"][row], right["style"][row] = hit["name@5"], hit["style"]
+        places[row] = index.places(own, true[repeated])[features]
+    right["both"] = right["name"] * right["style"]
+    return right, places
+
+
+def choices(right, places, ranks, seed=0):
+    """Returns how right the chosen pictures of prompts are, for each choice.
 
     Args:
         right: dict of measure to float `(prompts, samples)`, 1 right, 0 wrong.
+        places: int `(prompts, samples)`, from 1, the less the better.
         ranks: dict of choice to float `(prompts, samples)`, the highest is chosen.
         seed: int, of the intervals.
 
     Returns:
         A dict of choice to dict of measure to a dict of `value`, `low` and `high`, the
         95 % interval over prompts, and `gain`, a dict of the same three: the value
-        without that of "random" on the same prompts. "random" is the mean over all
-        samples, "oracle" the share of prompts with any that is right.
+        beside that of "random" on the same prompts. "random" is the mean over all
+        samples, "oracle" the best of them. Values of measures of `right` are shares of
+        prompts, and gains differences; those of "place" are geometric means of places,
+        and gains ratios, less than 1 where the choice is better.
     """
     figures = {"random": {}, **{name: {} for name in ranks}, "oracle": {}}
-    for measure, values in right.items():
+    for measure, values in {**right, "place": np.log(places)}.items():
         rows = np.arange(len(values))
-        chosen = {"random": values.mean(axis=1), "oracle": values.max(axis=1)}
+        best = values.min(axis=1) if measure == "place" else values.max(axis=1)
+        chosen = {"random": values.mean(axis=1), "oracle": best}
         chosen |= {name: values[rows, at.argmax(axis=1)] for name, at in ranks.items()}
         for name, hit in chosen.items():
-            gain = _with_interval(hit - chosen["random"], seed)
-            figures[name][measure] = {**_with_interval(hit, seed), "gain": gain}
+            scale = np.exp if measure == "place" else float
+            own = _with_interval(hit, seed, scale)
+            own["gain"] = _with_interval(hit - chosen["random"], seed, scale)
+            figures[name][measure] = own
     return figures
 
 
-def _with_interval(values, seed):
-    low, high = interval(values, seed)
-    return {"value": float(values.mean()), "low": low, "high": high}
-
-
-def _right(found, gallery, wanted, num_samples):
-    """Which samples are right: name among the five nearest, style of the nearest."""
-    repeated = wanted.take(np.repeat(np.arange(len(wanted)), num_samples))
-    at = hits(found, gallery, repeated)
-    right = {"name": at["name@5"], "style": at["style"]}
-    right["both"] = right["name"] * right["style"]
-    return {key: values.reshape(-1, num_samples) for key, values in right.items()}
+def _with_interval(values, seed, scale):
+    found = (values.mean(), *interval(values, seed))
+    return {
+        key: float(scale(x))
+        for key, x in zip(("value", "low", "high"), found, strict=True)
+    }
 
 
 def _ranked(coca, vocabulary, images, prompts):
@@ -197,17 +228,29 @@ def _report(results):
         header += [f"picture → text @{count}, %", f"text → picture @{count}, %"]
         header += [f"chance @{count}, %"]
     parts = [markdown_table(header, rows)]
-    for name, at in results["choice"].items():
+    if at := results["choice"]:
         header = [
-            f"of {results['num_samples']} for {at['queries']} prompts of {name}",
+            f"of {results['num_samples']} for {at['queries']} prompts",
             *(f"{words}, % (95 %)" for words in MEASURES.values()),
+            f"{PLACE} (95 %)",
         ]
         rows = [
-            [words, *(_percent(at[choice][measure]) for measure in MEASURES)]
+            [
+                words,
+                *(_percent(at[choice][measure]) for measure in MEASURES),
+                _factor(at[choice]["place"], ".0f"),
+            ]
             for choice, words in CHOICES.items()
         ]
-        gains = [_percent(at["coca"][measure]["gain"], "+") for measure in MEASURES]
-        rows.append(["by CoCa, above a random one", *gains])
+        for choice in ("likelihood", "coca"):
+            gain = {key: at[choice][key]["gain"] for key in (*MEASURES, "place")}
+            rows.append(
+                [
+                    f"{CHOICES[choice]}, beside a random one",
+                    *(_percent(gain[measure], "+") for measure in MEASURES),
+                    "× " + _factor(gain["place"], ".2f"),
+                ]
+            )
         parts.append(markdown_table(header, rows))
     return "\n\n".join(parts)
 
@@ -215,3 +258,8 @@ def _report(results):
 def _percent(figures, sign=""):
     value, low, high = (100 * figures[key] for key in ("value", "low", "high"))
     return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+
+def _factor(figures, form):
+    value, low, high = (f"{figures[key]:{form}}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"

@@ -50,12 +50,32 @@ class Index:
             A dict of space to int `(batch, 5)`: indices into the gallery, nearest
             first.
         """
+        return {
+            space: np.argsort(-products, kind="stable")[:, :NEIGHBOURS]
+            for space, products in self._products(images).items()
+        }
+
+    def places(self, images, wanted):
+        """Finds how many pictures of the gallery are as near as the wanted one.
+
+        Args:
+            images: uint8 `(batch, height, width, 3)`.
+            wanted: int `(batch,)`, an index into the gallery for each.
+
+        Returns:
+            A dict of space to int `(batch,)`: 1 where the wanted picture is the nearest
+            of all, the size of the gallery where it is the farthest.
+        """
+        rows = np.arange(len(wanted))
+        return {
+            space: (products >= products[rows, wanted][:, None]).sum(axis=1)
+            for space, products in self._products(images).items()
+        }
+
+    def _products(self, images):
+        # All vectors of a space are equally long: the nearest has the largest product.
         raw = {kind: make(images) for kind, make in self.extractors.items()}
         return {
-            # All vectors of a space are equally long: the nearest has the largest
-            # product.
-            space: np.argsort(-self._place(raw, space) @ vectors.T, kind="stable")[
-                :, :NEIGHBOURS
-            ]
+            space: self._place(raw, space) @ vectors.T
             for space, vectors in self.vectors.items()
         }
