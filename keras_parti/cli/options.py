@@ -96,9 +96,15 @@ def add_dtype(command, words=""):
     )
 
 
-def add_run(command, steps, batch_size, learning_rate, warmup_steps):
-    """Adds what all trainings have; the arguments are their defaults."""
-    required(command, "--workdir", "DIR", "the run's folder", Path)
+def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=None):
+    """Adds what all trainings have; the arguments are their defaults.
+
+    Without one the workdir must be given.
+    """
+    if workdir is None:
+        required(command, "--workdir", "DIR", "the run's folder", Path)
+    else:
+        option(command, "--workdir", "DIR", "the run's folder", Path, Path(workdir))
     option(command, "--steps", "N", "batches of the whole run", integer(1), steps)
     option(command, "--batch-size", "N", "examples a batch", integer(1), batch_size)
     option(command, "--learning-rate", "R", "its peak", number(0), learning_rate)
