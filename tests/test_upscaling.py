@@ -41,11 +41,12 @@ def test_the_figures_are_those_of_each_picture_alone(tmp_path):
     pictures, model = photographs(3), WDSR.from_preset("wdsr_tiny")
     model.tail.g.assign(np.full(12, 0.1))
     results = evaluate_upscaling(
-        model.upscale,
+        {"WDSR": model.upscale},
         lambda images: degradation.shrink(images, 2),
         pictures,
         2,
         tmp_path,
+        perceptual=lambda original, copy: np.abs(original - copy).mean((1, 2, 3)),
         columns=2,
     )
     originals = pictures[:, :24].astype("float32") / 255  # a row is cut
@@ -62,7 +63,10 @@ def test_the_figures_are_those_of_each_picture_alone(tmp_path):
     gains = metrics.psnr(originals, copies["WDSR"]) - metrics.psnr(
         originals, copies["bicubic"]
     )
-    assert results["better"] == pytest.approx(np.mean(np.asarray(gains) > 0))
+    better = np.mean(np.asarray(gains) > 0)
+    assert results["better"] == {"WDSR": pytest.approx(better)}
+    l1 = np.abs(originals - np.asarray(copies["WDSR"])).mean()
+    assert results["lpips"]["WDSR"] == pytest.approx(l1, rel=1e-3)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     above = results["psnr"]["WDSR"] - results["psnr"]["bicubic"]
     assert f"{above:+.2f}" in (tmp_path / "table.md").read_text()
@@ -137,3 +141,16 @@ def test_a_run_of_the_commands_from_pictures_to_figures(tmp_path, capsys):
     assert run(*evaluate, "--image-size", 32, "--out", out) == 0
     assert json.loads((out / "results.json").read_text())["pictures"] == 2
     assert "| bicubic |" in capsys.readouterr().out
+    # A second run from the weights of the first, at a rate that leaves them: beside
+    # each other they have one figure, and two rows.
+    sharp = tmp_path / "sharp"
+    start = ("--initial", workdir, "--learning-rate", 1e-9, "--workdir", sharp)
+    assert run(*train, *sizes, *start) == 0
+    evaluate = ("evaluate", "upscaling", "--upsampler", workdir, sharp, *data)
+    assert run(*evaluate, "--image-size", 32, "--out", out) == 0
+    found = json.loads((out / "results.json").read_text())["psnr"]
+    assert list(found) == ["nearest", "bicubic", "WDSR run", "WDSR sharp"]
+    assert found["WDSR sharp"] == pytest.approx(found["WDSR run"], abs=1e-3)
+    evaluate = ("evaluate", "upscaling", "--upsampler", workdir, workdir, *data)
+    assert run(*evaluate, "--out", out) == 2
+    assert "must differ in their names" in capsys.readouterr().err

@@ -108,6 +108,8 @@ def upsampler(args):
         args.l2_weight = 1.0 if tokenizer else 0.0
     _begin(args)
     model = WDSR.from_preset(args.preset, dtype=args.dtype)
+    if args.initial:
+        model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
     train_upsampler(
         model,
         args.data,

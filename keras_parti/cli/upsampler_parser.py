@@ -33,11 +33,19 @@ def add_upsampler_training(parts):
         "wdsr_photographs --workdir runs/upsampler\n"
         "keras-parti train upsampler --data photographs/crops --preset "
         "wdsr_photographs --tokenizer runs/tokenizer --perceptual package "
-        "--discriminator discriminator_emoji --workdir runs/sharp",
+        "--discriminator discriminator_emoji --initial runs/upsampler "
+        "--workdir runs/sharp",
     )
     required(command, "--data", "NAME", DATA)
     add_preset(command, presets.WDSR)
     _add_frozen_tokenizer(command)
+    option(
+        command,
+        "--initial",
+        "DIR",
+        "start from the weights of this WDSR, such as one of ℓ2 alone, to sharpen it",
+        folder,
+    )
     option(
         command,
         "--image-size",
@@ -72,14 +80,23 @@ def add_upscaling_evaluation(kinds):
         kinds,
         "upscaling",
         "upscale:evaluate",
-        "PSNR and SSIM of an upsampler, beside bicubic",
+        "PSNR and SSIM of upsamplers, beside bicubic",
         "Makes the pictures of a split small, as in training, enlarges them again, and "
         "compares, beside nearest and bicubic interpolation. Writes a strip nearest, "
-        "bicubic, WDSR, original.",
+        "bicubic, each WDSR, original.",
         "keras-parti evaluate upscaling --upsampler runs/upsampler "
-        "--data photographs/crops --out results/upscaling",
+        "--data photographs/crops --out results/upscaling\n"
+        "keras-parti evaluate upscaling --upsampler runs/upsampler runs/sharp "
+        "--perceptual package \\\n  --data photographs/crops --out results/sharp",
     )
-    _add_upsampler(command)
+    command.add_argument(
+        "--upsampler",
+        metavar="DIR",
+        type=folder,
+        required=True,
+        nargs="+",
+        help="workdirs or model folders of WDSRs of one scale, one or several",
+    )
     required(command, "--data", "NAME", DATA)
     option(command, "--split", "SPLIT", "which pictures", str, "validation")
     option(
@@ -91,6 +108,13 @@ def add_upscaling_evaluation(kinds):
         integer(11),
     )
     _add_frozen_tokenizer(command)
+    option(
+        command,
+        "--perceptual",
+        "WEIGHTS",
+        "measure LPIPS too, with these weights of VGG16: package, keras or a file, as "
+        "`keras-parti train upsampler` takes them",
+    )
     required(command, "--out", "DIR", "where to write", Path)
 
 

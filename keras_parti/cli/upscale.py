@@ -7,7 +7,7 @@ from keras_parti.data.decoding import decode_picture
 from keras_parti.data.png import write_png
 from keras_parti.evaluation.pictures import load_images
 from keras_parti.evaluation.upscaling import evaluate_upscaling
-from keras_parti.models import WDSR, ViTVQGAN, upscale_bands
+from keras_parti.models import WDSR, ViTVQGAN, load_perceptual, upscale_bands
 from keras_parti.training.upsampler import Upsampling
 from keras_parti.training.workdir import model_dir
 
@@ -45,16 +45,36 @@ def upscale(args):
 
 
 def evaluate(args):
-    """Measures an upsampler."""
-    model, run = _load(args.upsampler)
+    """Measures upsamplers."""
+    models, upscalers = [], {}
+    for path in args.upsampler:
+        model, run = _load(path)
+        models.append(model)
+        folder = path.resolve()
+        name = folder.parent.name if folder.name == "model" else folder.name
+        upscalers[f"WDSR {name}" if len(args.upsampler) > 1 else "WDSR"] = run
+    if len(upscalers) < len(models):
+        raise ValueError(
+            "Folders of --upsampler must differ in their names. Received: "
+            + " ".join(map(str, args.upsampler))
+        )
+    scale = models[0].scale
+    if any(model.scale != scale for model in models):
+        scales = ", ".join(str(model.scale) for model in models)
+        raise ValueError(
+            f"Models of --upsampler must be of one scale. Received: {scales}"
+        )
     tokenizer, size = None, args.image_size or 256
     if args.tokenizer:
         tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-        size = args.image_size or model.scale * tokenizer.config.image_size
-    size -= size % model.scale
-    degrade = Upsampling(model, size, tokenizer).degrade
+        size = args.image_size or scale * tokenizer.config.image_size
+    size -= size % scale
+    perceptual = load_perceptual(args.perceptual) if args.perceptual else None
+    degrade = Upsampling(models[0], size, tokenizer).degrade
     pictures = load_images(args.data, args.split, size)
-    evaluate_upscaling(run, degrade, pictures, model.scale, args.out)
+    evaluate_upscaling(
+        upscalers, degrade, pictures, scale, args.out, perceptual=perceptual
+    )
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"Wrote {args.out}")
 

@@ -1,4 +1,9 @@
-"""How much better than interpolation an upsampler is: PSNR and SSIM, and a strip."""
+"""How much better than interpolation upsamplers are: PSNR, SSIM, LPIPS, and a strip.
+
+Trained with ℓ2 an upsampler has the highest PSNR, and blurs what it cannot know; an
+adversarial one makes up detail, which costs PSNR and looks right. LPIPS asks a network
+how alike two pictures look.
+"""
 
 from pathlib import Path
 
@@ -11,18 +16,21 @@ from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.metrics import psnr, ssim
 from keras_parti.models.degradation import enlarge
 
-ROWS = ("nearest", "bicubic", "WDSR")
+INTERPOLATIONS = ("nearest", "bicubic")
 WINDOW = 64  # pixels along each side of what the strip shows of a picture, at most
 
 
-def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
-    """Measures an upsampler on originals made small, and writes the figures.
+def evaluate_upscaling(
+    upscalers, degrade, pictures, scale, out, *, perceptual=None, columns=6
+):
+    """Measures upsamplers on originals made small, and writes the figures.
 
     All pixels and all three channels count; pictures are compared before they are
     rounded to 8 bits.
 
     Args:
-        upscale: function of small pictures to large ones, such as `WDSR.upscale`.
+        upscalers: dict of a name to a function of small pictures to large ones, such as
+            `WDSR.upscale`.
         degrade: function of originals to small pictures, both float NumPy or tensors
             `(batch, height, width, 3)` in `[0, 1]`, of `keras_parti.models.degradation`
             or of `keras_parti.training.upsampler.Upsampling`.
@@ -30,14 +38,15 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
             each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
+        perceptual: `keras_parti.models.Perceptual` or None, to measure LPIPS too.
         columns: int. Pictures in the strip, evenly spread over the set; it shows the
             64 × 64 pixels of each where the original has most detail.
 
     Returns:
-        The content of `results.json`: `pictures`; `scale`; `psnr` in decibels and
-        `ssim`, the means over pictures of `nearest`, `bicubic` and `WDSR`;
-        `gain_quantiles`, of the decibels above bicubic; `better`, the share of pictures
-        with a higher PSNR than bicubic's.
+        The content of `results.json`: `pictures`; `scale`; `psnr` in decibels, `ssim`
+        and, where asked for, `lpips`, the means over pictures of `nearest`, `bicubic`
+        and each upsampler; and of each upsampler, beside bicubic, `better`, the share
+        of pictures with a higher PSNR, and `gain_quantiles`, of the decibels above.
 
     Raises:
         ValueError: no pictures.
@@ -50,40 +59,46 @@ def evaluate_upscaling(upscale, degrade, pictures, scale, out, *, columns=6):
         )
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
-    scores = {score: {name: [] for name in ROWS} for score in ("psnr", "ssim")}
+    measures = {"psnr": psnr, "ssim": ssim}
+    if perceptual is not None:
+        measures["lpips"] = perceptual
+    names = (*INTERPOLATIONS, *upscalers)
+    scores = {measure: {name: [] for name in names} for measure in measures}
     shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
-    strips = {name: [] for name in (*ROWS, "original")}
+    strips = {name: [] for name in (*names, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
         original = pictures[index : index + 1].astype(np.float32) / 255.0
         small = degrade(original)
         copies = {
             "nearest": enlarge(small, scale, "nearest"),
             "bicubic": enlarge(small, scale),
-            "WDSR": upscale(small),
+            **{name: upscale(small) for name, upscale in upscalers.items()},
         }
         for name, copy in copies.items():
-            copy = keras.ops.convert_to_numpy(copy)
-            scores["psnr"][name].append(float(psnr(original, copy)[0]))
-            scores["ssim"][name].append(float(ssim(original, copy)[0]))
-            copies[name] = copy
+            copies[name] = copy = keras.ops.convert_to_numpy(copy)
+            for measure, compare in measures.items():
+                scores[measure][name].append(float(compare(original, copy)[0]))
         if index in shown:
             window = most_detailed(pictures[index])
             for name, copy in (copies | {"original": original}).items():
                 strips[name].append(copy[0][window])
-    gain = np.subtract(scores["psnr"]["WDSR"], scores["psnr"]["bicubic"])
-    quantiles = zip(
-        ("5 %", "50 %", "95 %"), np.percentile(gain, [5, 50, 95]), strict=True
-    )
     results = {
         "pictures": len(pictures),
         "scale": scale,
         **{
-            score: {name: float(np.mean(values)) for name, values in of.items()}
-            for score, of in scores.items()
+            measure: {name: float(np.mean(values)) for name, values in of.items()}
+            for measure, of in scores.items()
         },
-        "gain_quantiles": {name: float(value) for name, value in quantiles},
-        "better": float(np.mean(gain > 0)),
+        "better": {},
+        "gain_quantiles": {},
     }
+    for name in upscalers:
+        gain = np.subtract(scores["psnr"][name], scores["psnr"]["bicubic"])
+        results["better"][name] = float(np.mean(gain > 0))
+        found = map(float, np.percentile(gain, [5, 50, 95]))
+        results["gain_quantiles"][name] = dict(
+            zip(("5 %", "50 %", "95 %"), found, strict=True)
+        )
     write_report(out, results, _report(results))
     rows = [(name, np.stack(windows)) for name, windows in strips.items()]
     strip(rows, size=4 * min(width, WINDOW)).save(Path(out) / "strip.png")
@@ -113,20 +128,27 @@ def most_detailed(picture):
 
 def _report(results):
     header = ["picture", "mean PSNR (dB)", "mean SSIM", "PSNR above bicubic (dB)"]
+    lpips = results.get("lpips")
+    if lpips:
+        header.append("mean LPIPS, less is more alike")
     bicubic = results["psnr"]["bicubic"]
     rows = [
         [
             name,
-            f"{results['psnr'][name]:.2f}",
+            f"{value:.2f}",
             f"{results['ssim'][name]:.4f}",
-            f"{results['psnr'][name] - bicubic:+.2f}",
+            f"{value - bicubic:+.2f}",
+            *([f"{lpips[name]:.4f}"] if lpips else []),
         ]
-        for name in ROWS
+        for name, value in results["psnr"].items()
     ]
-    low, middle, high = results["gain_quantiles"].values()
-    return (
-        f"{markdown_table(header, rows)}\n\n"
-        f"Over {results['pictures']} pictures, ×{results['scale']}; the PSNR is above "
-        f"bicubic's in {100 * results['better']:.0f} % of them, and 5 %, 50 % and 95 % "
-        f"are below {low:+.2f}, {middle:+.2f} and {high:+.2f} dB of it."
-    )
+    lines = [markdown_table(header, rows), ""]
+    lines.append(f"Over {results['pictures']} pictures, ×{results['scale']}.")
+    for name, quantiles in results["gain_quantiles"].items():
+        low, middle, high = quantiles.values()
+        lines.append(
+            f"The PSNR of {name} is above bicubic's in "
+            f"{100 * results['better'][name]:.0f} % of them; 5 %, 50 % and 95 % are "
+            f"below {low:+.2f}, {middle:+.2f} and {high:+.2f} dB of it."
+        )
+    return "\n".join(lines)
