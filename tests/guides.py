@@ -57,7 +57,9 @@ def line_of(text, path):
     lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
     found = [number for number, line in enumerate(lines, 1) if text in line]
     if len(found) != 1:
-        raise ValueError(f"{path} must hold `{text}` in one line. Found: {found}")
+        raise ValueError(
+            f"A guide says that {path} holds `{text}` in one line. Found in: {found}"
+        )
     return found[0]
 
 
