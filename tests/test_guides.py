@@ -20,7 +20,7 @@ BEGIN = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXI
 
 # The first makes what the others go on with.
 FIRST, *OTHERS = (
-    DOCS / f"{name}.md" for name in ("own_pictures", "scale", "serve", "extend")
+    DOCS / f"{name}.md" for name in ("own_pictures", "scale", "serve", "port", "extend")
 )
 
 each = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
