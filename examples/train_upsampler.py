@@ -37,9 +37,7 @@ def main(argv=None):
     """Runs the example; returns the mean PSNR above bicubic's in dB."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="photographs/crops", help="picture set")
-    parser.add_argument(
-        "--preset", default="wdsr_photographs", help="size of the model"
-    )
+    parser.add_argument("--preset", default="wdsr_photographs", help="size")
     parser.add_argument("--tokenizer", help="enlarge this one's reconstructions")
     parser.add_argument("--perceptual", help="weights of the VGG16, if there is one")
     parser.add_argument("--discriminator", help="its size, if there is one")
@@ -55,7 +53,6 @@ def main(argv=None):
         quick.shorten(args, steps=20)
         args.data, args.preset = quick.picture_set(), "wdsr_tiny"
         args.image_size, measured_size = 32, 64
-        args.learning_rate = 1e-4  # so few steps at 1e-3 end below bicubic
 
     with scope(args.strategy):  # a batch is that of all devices together
         model, tokenizer, terms = WDSR.from_preset(args.preset), None, None

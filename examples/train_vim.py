@@ -1,45 +1,32 @@
 """Trains a VIM that draws emoji of a style, and lets a classifier choose among them.
 
-Quickly, with a tiny untrained tokenizer and the pictures of the tests, in 30 s on two
-cores:
-
     python examples/train_vim.py --quick
-
-In full, after examples/train_tokenizer.py, in about half an hour on two cores:
-
     python examples/train_vim.py --tokenizer runs/tokenizer --workdir runs/vim
 
-Interrupted, the same command goes on. `--label category` draws by category instead. The
-same as commands: `keras-parti encode`, `keras-parti train vim`.
+In full after examples/train_tokenizer.py; with `--quick` the tokenizer is untrained.
+`--label category` draws by category instead.
+
+Cost: half an hour on two cores.
+Measured: not yet in full.
+
+The same as commands: `keras-parti encode`, `keras-parti train vim`.
 """
 
 import argparse
 import dataclasses
 import math
-import os
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_parti import data
+from keras_parti.cli.options import add_run
 from keras_parti.evaluation import draw_accepted, grid
 from keras_parti.evaluation.linear_probe import read_labelled
 from keras_parti.models import VIM, ClassToImage, ViTVQGAN
 from keras_parti.training.preparation import encode_set
-from keras_parti.training.strategies import STRATEGIES, scope
+from keras_parti.training.strategies import scope
 from keras_parti.training.vim import read_classes, train_vim
 from keras_parti.training.workdir import model_dir
-
-FIXTURE = Path(__file__).parents[1] / "tests" / "fixtures" / "emoji"
-
-
-def fixture_set(folder):
-    """Prepares the pictures of the tests; returns the folder of the prepared set."""
-    os.environ["KERAS_PARTI_EMOJI"] = str(FIXTURE)
-    builder = data.EmojiCaptions(config="full", data_dir=folder)
-    builder.download_and_prepare()
-    return str(builder.data_dir)
 
 
 def train_classifier(pictures, classes, epochs):
@@ -71,27 +58,19 @@ def main(argv=None):
     parser.add_argument("--label", default="style", help="what tells the class")
     parser.add_argument("--tokenizer", default="runs/tokenizer", help="its folder")
     parser.add_argument("--preset", default="vim_emoji", help="size of the model")
-    parser.add_argument("--workdir", default="runs/vim", help="folder of the run")
-    parser.add_argument("--steps", type=int, default=2000, help="batches")
-    parser.add_argument("--batch-size", type=int, default=16, help="pictures")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="its peak")
     parser.add_argument("--samples", type=int, default=16, help="pictures a class")
-    parser.add_argument(
-        "--strategy", choices=STRATEGIES, help="train on all these devices at once"
-    )
-    parser.add_argument("--seed", type=int, default=0)
+    add_run(parser, 2000, 16, 1e-3, 100, workdir="runs/vim")
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
-    if args.quick:
-        args.workdir, args.tokenizer = "runs/quick/vim", "runs/quick/untrained"
-        args.data = fixture_set("runs/quick/data")
-        args.preset, args.steps, args.batch_size = "vim_tiny", 40, 8
-        args.samples = 4
-        keras.utils.set_random_seed(args.seed)
-        ViTVQGAN.from_preset("vit_vqgan_tiny").save_dir(args.tokenizer)
-
     keras.utils.set_random_seed(args.seed)
-    workdir = Path(args.workdir)
+    if args.quick:
+        import quick
+
+        quick.shorten(args)
+        args.data, args.tokenizer = quick.picture_set("full"), quick.tokenizer()
+        args.preset, args.samples = "vim_tiny", 4
+
+    workdir = args.workdir
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     encode_set(tokenizer, args.data, workdir / "tokens")
     classes = read_classes(workdir / "tokens", args.label)
@@ -112,8 +91,8 @@ def main(argv=None):
             steps=args.steps,
             batch_size=args.batch_size,
             learning_rate=args.learning_rate,
-            warmup_steps=args.steps // 20,
-            steps_per_epoch=min(100, args.steps // 2),
+            warmup_steps=args.warmup_steps,
+            steps_per_epoch=args.steps_per_epoch,
             seed=args.seed,
             verbose=2,
         )
