@@ -14,14 +14,21 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint bench evaluate lock clean
+.PHONY: help demo test coverage slow mutations examples lint audit wheel matrix bench \
+	evaluate lock clean
 
 help:
 	@echo 'make demo                   pictures for eight prompts, in demo.png'
 	@echo 'make demo PROMPT="a red cat in google style"    a picture for yours'
 	@echo 'make test                   the tests, some minutes on two cores'
+	@echo 'make coverage               the same, and how many lines of the library they run'
 	@echo 'make slow                   the tests that take longer, examples included'
+	@echo 'make mutations              deliberate bugs: does a test notice each?'
+	@echo 'make examples               every example with --quick'
 	@echo 'make lint                   ruff: rules and format'
+	@echo 'make audit                  known holes of the locked packages; asks the network'
+	@echo 'make wheel                  builds the wheel, installs it elsewhere and uses it'
+	@echo 'make matrix                 other versions of Python, TensorFlow and Keras'
 	@echo 'make bench                  the figures of the README'
 	@echo 'make evaluate               the shipped model, measured: tables and a page in results/'
 	@echo 'make evaluate COUNT=16      the same of few pictures, for a first look'
@@ -46,11 +53,24 @@ $(VENV)/.tests: requirements-test.lock $(VENV)/.runs
 demo: $(VENV)/.runs
 	@$(BIN)/keras-parti demo $(if $(findstring undefined,$(origin PROMPT)),,-- "$$KERAS_PARTI_PROMPT")
 
+# Two at a time: each has TensorFlow of its own, up to 4 GB of memory.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+coverage: $(VENV)/.tests
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow
+
+mutations: $(VENV)/.tests
+	$(BIN)/python tests/mutations.py --jobs $(JOBS)
+
+examples: $(VENV)/.tests
+	$(BIN)/python -m pytest -m slow tests/test_examples.py --durations=0
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -60,6 +60,8 @@ setup(
             "hypothesis==6.170.15",
             "psutil==7.2.2",
             "pytest==9.2.0",
+            "pytest-cov==7.1.0",
+            "pytest-xdist==3.8.0",
             "PyYAML==6.0.3",
             "ruff==0.17.6",
             "selenium==4.51.0",

@@ -1,8 +1,13 @@
 """Settings for all tests: two virtual devices, fixed seeds, one strategy."""
 
+import os
 import sys
 
 import pytest
+
+# Of several workers each has one thread, or they would wait for each other's.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def pytest_collection_finish():
