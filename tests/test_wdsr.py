@@ -125,6 +125,15 @@ def closed_form(c):
     return total + math.log2(c.scale) * stage + conv(3, n, 3)
 
 
+@every_kind
+def test_the_blocks_of_a_stage_begin_with_gains_that_add_up_to_one(kind):
+    config = models.WDSRConfig(**{**CONFIGS[kind], "num_blocks": 7})
+    model = models.WDSR(config)
+    last = [np.asarray(block.convs[-1].g) for block in model.blocks]
+    total = np.square(last).sum(axis=0)  # of each channel, over all blocks
+    np.testing.assert_allclose(total, config.num_stages, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", presets.WDSR)
 def test_a_wdsr_counts_as_its_closed_form(name):
     config = models.WDSR.preset_config(name)
