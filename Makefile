@@ -76,6 +76,24 @@ lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Asks the advisories of PyPI. Without them nothing is known, which is no pass.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit==2.10.1
+	@for lock in requirements.lock requirements-test.lock; do \
+		build/audit/bin/pip-audit --requirement $$lock --no-deps --disable-pip --strict || { \
+		echo "$$lock: a hole is known, or the advisories could not be asked: see above."; \
+		exit 1; }; done
+
+wheel: $(VENV)/.tests
+	rm -rf build/lib
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m pytest tests/test_wheel.py
+
+# Some minutes and 2 GB of downloads a cell. Names or paths, `make matrix PYTHONS=3.12`.
+matrix: $(VENV)/.tests
+	$(BIN)/python tests/matrix.py $(PYTHONS)
+
 bench: $(VENV)/.tests
 	@for script in benchmarks/*.py; do \
 		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
