@@ -72,7 +72,8 @@ def write_pictures(folder, count, size):
 
 def measure(part, preset, folder, count):
     """Encodes or decodes in this process; returns the curve of memory."""
-    from keras_parti import data, sampling
+    from keras_parti import data
+    from keras_parti.compiled import compiled
     from keras_parti.models import ViTVQGAN
     from keras_parti.training.preparation import encode_set
 
@@ -83,7 +84,7 @@ def measure(part, preset, folder, count):
             write_pictures(pictures, count, model.config.image_size)
             encode_set(model, pictures, tokens)
         else:
-            run = sampling.compiled(lambda ids: {"y": model.decode(ids)}, model)
+            run = compiled(lambda ids: {"y": model.decode(ids)}, model)
             for split in data.splits(pictures):
                 examples = data.read_token_cache(tokens, split)
                 for batch in examples.map(lambda e: e["ids"]).batch(32):

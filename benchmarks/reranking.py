@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.models import CoCa, Parti, ViTVQGAN
 from keras_parti.models.choosing import score_samples
 
@@ -33,13 +34,13 @@ def works(tokenizer, parti, coca):
         return scale * ones, ones, np.zeros(SAMPLES, "int32"), ones
 
     def draw(guided):
-        function = sampling.compiled(
+        function = compiled(
             lambda *x: sampling.generate_ids(parti, *x, guided=guided), parti
         )
         return lambda: function(text_ids, seeds, *options(1.0 + 0.5 * guided))
 
-    decode = sampling.compiled(tokenizer.decode, tokenizer)
-    score = sampling.compiled(lambda *x: score_samples(coca, *x), coca)
+    decode = compiled(tokenizer.decode, tokenizer)
+    score = compiled(lambda *x: score_samples(coca, *x), coca)
     return {
         "sampling": draw(False),
         "sampling, guided": draw(True),

@@ -71,8 +71,9 @@ def arguments_of(config, samples, scale=3.0):
 def picture(model, samples, rounds):
     """Returns the seconds of whole pictures of one prompt."""
     from keras_parti import sampling
+    from keras_parti.compiled import compiled
 
-    run = sampling.compiled(lambda *a: sampling.generate_ids(model, *a), model)
+    run = compiled(lambda *a: sampling.generate_ids(model, *a), model)
     arguments = arguments_of(model.config, samples)
     return best_of(lambda: run(*arguments), rounds)
 
@@ -80,11 +81,10 @@ def picture(model, samples, rounds):
 def over_positions(model, samples, rounds):
     """Returns the seconds of a step in each row of ids: the best of some pictures."""
     from keras_parti import sampling
+    from keras_parti.compiled import compiled
 
-    begin = sampling.compiled(lambda *a: sampling.begin(model, *a), model, numpy=False)
-    advance = sampling.compiled(
-        lambda *a: sampling.advance(model, *a), model, numpy=False
-    )
+    begin = compiled(lambda *a: sampling.begin(model, *a), model, numpy=False)
+    advance = compiled(lambda *a: sampling.advance(model, *a), model, numpy=False)
     text, *options = arguments_of(model.config, samples)
     width, best = model.config.width, []
     for _ in range(rounds + 1):

@@ -30,6 +30,7 @@ _HOMES = {
     "mesh": None,
     "metrics": None,
     "models": None,
+    "optimizers": None,
     "presets": None,
     "sampling": None,
     "serving": None,

@@ -26,6 +26,8 @@ References:
     - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.2
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -34,6 +36,9 @@ from keras_parti.layers.attention import MASKED
 from keras_parti.layers.transformer import LAYER_NORM_EPSILON
 from keras_parti.layers.window import window_mask
 from keras_parti.layers.window_attention import WindowAttention
+from keras_parti.typing import Tensor
+
+__all__ = ["CachedDecoder"]
 
 
 class CachedDecoder:
@@ -43,7 +48,7 @@ class CachedDecoder:
         model: a model as the module's docstring says.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self._parts = model.decoder_parts()
         self._length = model.config.num_tokens
         self._dtype = model.compute_dtype
@@ -53,11 +58,11 @@ class CachedDecoder:
         self._kinds = [_kind(block.attention) for block in self._parts["blocks"]]
         self._windows = {kind: self._window(*kind) for kind in set(self._kinds)}
 
-    def windows(self):
+    def windows(self) -> list[int]:
         """Returns how many positions each block's cache holds."""
         return [self._windows[kind].shape[1] for kind in self._kinds]
 
-    def pack(self):
+    def pack(self) -> dict[str, Any]:
         """Returns the weights as a step reads them, a nest of tensors.
 
         Queries, keys and values are one matrix, and each matrix lies with its outputs
@@ -72,7 +77,7 @@ class CachedDecoder:
             "logits": _pack(dtype, parts["logits"]),
         }
 
-    def remember(self, condition):
+    def remember(self, condition: dict[str, Any]) -> dict[str, Any]:
         """Returns each block's keys and values of a condition, and their mask.
 
         Args:
@@ -93,7 +98,7 @@ class CachedDecoder:
             "mask": mask[:, None, None, :],
         }
 
-    def empty_cache(self, rows):
+    def empty_cache(self, rows: int | Tensor) -> list:
         """Returns room for the keys and values of all blocks, of any finite content.
 
         Returns:
@@ -109,7 +114,13 @@ class CachedDecoder:
             for i, window in enumerate(self.windows())
         ]
 
-    def fill(self, condition, ids, count, samples):
+    def fill(
+        self,
+        condition: dict[str, Any],
+        ids: Tensor,
+        count: int | Tensor,
+        samples: int | Tensor,
+    ) -> list:
         """Computes the cache of given ids, all positions in one pass.
 
         The pass is over all positions, whatever `count` is, so that one graph serves
@@ -151,7 +162,14 @@ class CachedDecoder:
             x = x + block.feed_forward(block.feed_forward_norm(x))
         return cache
 
-    def step(self, weights, memories, inputs, position, cache):
+    def step(
+        self,
+        weights: dict[str, Any],
+        memories: dict[str, Any] | None,
+        inputs: Tensor,
+        position: int | Tensor,
+        cache: list,
+    ) -> tuple[Tensor, list]:
         """Computes the logits of one position.
 
         Args:
@@ -182,13 +200,14 @@ class CachedDecoder:
                 _write(old, slots, part) for old, part in zip(own, new, strict=True)
             )
             new_cache.append(own)
-            kept = (ops.reshape(part, (heads, -1, kv)) for part in own)
-            y = _attend(queries[:, None], *kept, seen)
+            keys, values = (ops.reshape(part, (heads, -1, kv)) for part in own)
+            y = _attend(queries[:, None], keys, values, seen)
             x = x + linear(ops.reshape(y, ops.shape(x)), block["attention_output"])
             if memories:
                 y = _normalize(x, block["cross_attention_norm"])
                 y = linear(y, block["cross_attention"])
-                y = self._look(y, *memories["blocks"][i], memories["mask"])
+                keys, values = memories["blocks"][i]
+                y = self._look(y, keys, values, memories["mask"])
                 x = x + linear(y, block["cross_attention_output"])
             y = linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
             activation = self._parts["blocks"][i].feed_forward.wide.activation

@@ -1,9 +1,22 @@
 """The losses of the papers; those that `compile` can take as `keras.losses.Loss`."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
+
+__all__ = [
+    "Contrastive",
+    "LogitLaplace",
+    "TextCrossEntropy",
+    "TokenCrossEntropy",
+    "discriminator_loss",
+    "generator_loss",
+    "r1_penalty",
+]
 
 # What ViT-VQGAN's loss gives its terms, section 3.3; the loss of the quantizer, which
 # its layer adds, has weight 1. Sums over pixels or means are not published: means here.
@@ -36,8 +49,12 @@ class LogitLaplace(keras.losses.Loss):
     """
 
     def __init__(
-        self, epsilon=0.1, log_scale_floor=None, name="logit_laplace", **kwargs
-    ):
+        self,
+        epsilon: float = 0.1,
+        log_scale_floor: float | None = None,
+        name: str = "logit_laplace",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if not 0 < epsilon < 0.5:
             raise ValueError(
@@ -46,7 +63,7 @@ class LogitLaplace(keras.losses.Loss):
         self.epsilon = epsilon
         self.log_scale_floor = log_scale_floor
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y = (1 - 2 * self.epsilon) * ops.cast(y_true, "float32") + self.epsilon
         mean, log_scale = ops.split(ops.cast(y_pred, "float32"), 2, axis=-1)
         if self.log_scale_floor is not None:
@@ -77,10 +94,10 @@ class TokenCrossEntropy(keras.losses.Loss):
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), sections 2.3 and 5.4
     """
 
-    def __init__(self, name="token_cross_entropy", **kwargs):
+    def __init__(self, name: str = "token_cross_entropy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         losses = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         return ops.mean(losses, axis=-1)
 
@@ -103,10 +120,10 @@ class TextCrossEntropy(keras.losses.Loss):
         - [Yu et al., 2022](https://arxiv.org/abs/2205.01917), eq. 3
     """
 
-    def __init__(self, name="text_cross_entropy", **kwargs):
+    def __init__(self, name: str = "text_cross_entropy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         losses = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         told = ops.cast(ops.not_equal(y_true, 0), losses.dtype)
         count = ops.maximum(1.0, ops.sum(told, axis=-1))
@@ -131,10 +148,10 @@ class Contrastive(keras.losses.Loss):
         - [Yu et al., 2022](https://arxiv.org/abs/2205.01917), eq. 2
     """
 
-    def __init__(self, name="contrastive", **kwargs):
+    def __init__(self, name: str = "contrastive", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         others, before = self.gather(y_pred)
         own = before + ops.arange(ops.shape(y_pred)[0])
         losses = [
@@ -147,7 +164,7 @@ class Contrastive(keras.losses.Loss):
         ]
         return (losses[0] + losses[1]) / 2
 
-    def gather(self, vectors):
+    def gather(self, vectors: Tensor) -> tuple[Tensor, int | Tensor]:
         """Returns the rows to choose among, and how many stand before the own ones."""
         return vectors, 0
 
@@ -173,7 +190,7 @@ def contrastive_vectors(text, image, log_scale):
     return ops.normalize(pair, axis=-1) * scale
 
 
-def generator_loss(fake_logits):
+def generator_loss(fake_logits: Tensor) -> Tensor:
     """The non-saturating logistic loss of a generator, −ln σ(D(fake)).
 
     ViT-VQGAN does not publish its form; this is that of StyleGAN2, which it follows.
@@ -191,7 +208,7 @@ def generator_loss(fake_logits):
     return ops.mean(ops.softplus(-ops.cast(fake_logits, "float32")))
 
 
-def discriminator_loss(real_logits, fake_logits):
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """The logistic loss of a discriminator, −ln σ(D(real)) − ln(1 − σ(D(fake))).
 
     Args:
@@ -205,7 +222,7 @@ def discriminator_loss(real_logits, fake_logits):
     return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
 
-def r1_penalty(gradients):
+def r1_penalty(gradients: Tensor) -> Tensor:
     """Half the squared norm of a discriminator's slope at true pictures.
 
     Its weight γ is 10 in StyleGAN2, which takes it every 16 steps with 16 times the

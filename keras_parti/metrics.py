@@ -1,7 +1,13 @@
 """Measures of pictures and of codebooks, in `keras.ops`: they run on every backend."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
+
+__all__ = ["CodebookPerplexity", "CodebookUsage", "psnr", "recall", "ssim"]
 
 # The mean square error below which two pictures count as equal: it keeps the
 # PSNR of a perfect copy finite, at 100 dB, so that means stay meaningful. One
@@ -13,7 +19,7 @@ SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
 
-def psnr(images, others):
+def psnr(images: Tensor, others: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each picture, in decibels.
 
     `-10 log10(mean squared error)`: the peak is 1. Equal pictures give 100 dB.
@@ -35,7 +41,7 @@ def psnr(images, others):
     return -10.0 * ops.log10(ops.maximum(error, MIN_ERROR))
 
 
-def ssim(images, others):
+def ssim(images: Tensor, others: Tensor) -> Tensor:
     """Structural similarity of each picture, the mean over its windows and channels.
 
     Windows that would reach over the edge are left out. K1 is 0.01, K2 0.03, the range
@@ -166,7 +172,9 @@ class CodebookUsage(_CodeCounts):
         0.375
     """
 
-    def __init__(self, num_codes, name="codebook_usage", **kwargs):
+    def __init__(
+        self, num_codes: int, name: str = "codebook_usage", **kwargs: Any
+    ) -> None:
         super().__init__(num_codes, name, **kwargs)
 
     def result(self):
@@ -186,7 +194,9 @@ class CodebookPerplexity(_CodeCounts):
         name: str.
     """
 
-    def __init__(self, num_codes, name="codebook_perplexity", **kwargs):
+    def __init__(
+        self, num_codes: int, name: str = "codebook_perplexity", **kwargs: Any
+    ) -> None:
         super().__init__(num_codes, name, **kwargs)
 
     def result(self):
@@ -197,7 +207,7 @@ class CodebookPerplexity(_CodeCounts):
         return ops.where(total > 0, ops.exp(-ops.sum(shares * logs)), 0.0)
 
 
-def recall(scores, count):
+def recall(scores: Tensor, count: int) -> Tensor:
     """Retrieval's recall at `count`: how often the right one is among the best.
 
     A wrong one of the same score counts as better: what cannot tell has found nothing.

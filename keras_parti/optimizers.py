@@ -1,7 +1,11 @@
 """Adafactor as Parti used it, gradient clipping that replicas share, the schedules."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+__all__ = ["Adafactor", "AdamW", "WarmupExponential", "warmup_cosine"]
 
 # What Adafactor adds to squared gradients, ε₁ of its paper, so that it never divides
 # by zero.
@@ -102,15 +106,15 @@ class Adafactor(_ClipsTheSum, keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=4.5e-5,
-        beta_1=0.9,
-        beta_2=0.96,
-        clipping_threshold=1.0,
-        weight_decay=4.5e-2,
-        global_clipnorm=4.0,
-        name="adafactor",
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 4.5e-5,
+        beta_1: float = 0.9,
+        beta_2: float = 0.96,
+        clipping_threshold: float = 1.0,
+        weight_decay: float | None = 4.5e-2,
+        global_clipnorm: float | None = 4.0,
+        name: str = "adafactor",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -212,7 +216,9 @@ def quantize(values):
     return ops.cast(levels, "int8"), scales
 
 
-def warmup_cosine(peak, warmup_steps, steps, floor=0.01):
+def warmup_cosine(
+    peak: float, warmup_steps: int, steps: int, floor: float = 0.01
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """A linear warm-up to a peak, then a cosine down to a share of it.
 
     ViT-VQGAN's schedule (section 5.1) has this form: 50,000 steps up to 1e-4, then down
@@ -265,12 +271,12 @@ class WarmupExponential(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(
         self,
-        peak=4.5e-5,
-        warmup_steps=5_000,
-        decay_start=85_000,
-        decay_end=450_000,
-        floor=0.025,
-    ):
+        peak: float = 4.5e-5,
+        warmup_steps: int = 5_000,
+        decay_start: int = 85_000,
+        decay_end: int = 450_000,
+        floor: float = 0.025,
+    ) -> None:
         if not warmup_steps <= decay_start < decay_end:
             raise ValueError(
                 "`warmup_steps`, `decay_start` and `decay_end` must follow each other. "

@@ -4,15 +4,36 @@ The noise of a picture is a hash of its seed, the position and the code: it does
 depend on the batch, on the order of execution or on the backend's generators.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_parti.decoding import CachedDecoder
+from keras_parti.typing import Tensor
+
+__all__ = [
+    "advance",
+    "begin",
+    "filter_logits",
+    "generate_ids",
+    "guidance_schedule",
+    "guide",
+    "gumbel",
+    "sample_seeds",
+    "seed_words",
+]
 
 # Temperature and filters are not published for Parti: those of ViT-VQGAN, section
 # 4.1, plain sampling. The guidance scale is that of Parti's table 5.
-DEFAULTS = {"guidance_scale": 1.2, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+DEFAULTS: dict[str, Any] = {
+    "guidance_scale": 1.2,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+}
 
 # Allowed values, both ends included. `top_k` has no upper end: more than all is all.
 RANGES = {
@@ -75,7 +96,7 @@ def check_likelihood(score):
         )
 
 
-def sample_seeds(seed, num_samples, num_prompts):
+def sample_seeds(seed: int, num_samples: int, num_prompts: int) -> np.ndarray:
     """Returns int64 seeds `(num_prompts * num_samples,)`: seed + j for sample j.
 
     Args:
@@ -95,7 +116,7 @@ def sample_seeds(seed, num_samples, num_prompts):
     return np.tile(row, num_prompts)
 
 
-def seed_words(seeds):
+def seed_words(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     """Splits 64-bit seeds into the two words that `generate_ids` takes.
 
     Args:
@@ -107,7 +128,9 @@ def seed_words(seeds):
     return np.asarray(seeds, "<i8").reshape(-1, 1).view("<u4")
 
 
-def guidance_schedule(first, last, length, shape="linear"):
+def guidance_schedule(
+    first: float, last: float, length: int, shape: str = "linear"
+) -> np.ndarray:
     """Guidance scales that change over a picture, for `guidance_scale`.
 
     The first ids lay out the picture and the last ones only finish it. Parti's scale is
@@ -136,17 +159,17 @@ def guidance_schedule(first, last, length, shape="linear"):
 
 
 def generate_ids(
-    model,
-    condition_ids,
-    seeds,
-    guidance_scale,
-    temperature,
-    top_k,
-    top_p,
-    given=None,
-    count=0,
-    guided=True,
-):
+    model: keras.Model,
+    condition_ids: Tensor,
+    seeds: Tensor,
+    guidance_scale: Tensor,
+    temperature: Tensor,
+    top_k: Tensor,
+    top_p: Tensor,
+    given: Tensor | None = None,
+    count: int | Tensor = 0,
+    guided: bool | Tensor = True,
+) -> dict[str, Tensor]:
     """Samples the ids of images, position by position, with a key/value cache.
 
     Args:
@@ -180,7 +203,14 @@ def generate_ids(
     return {"ids": state["ids"], "score": state["score"] / sampled}
 
 
-def begin(model, condition_ids, seeds, given=None, count=0, guided=True):
+def begin(
+    model: keras.Model,
+    condition_ids: Tensor,
+    seeds: Tensor,
+    given: Tensor | None = None,
+    count: int | Tensor = 0,
+    guided: bool | Tensor = True,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Prepares the sampling of images, of which no id is sampled yet.
 
     Args:
@@ -229,7 +259,13 @@ def begin(model, condition_ids, seeds, given=None, count=0, guided=True):
     return {"weights": weights, "memories": decoder.remember(condition)}, state
 
 
-def advance(model, tensors, state, options, stop):
+def advance(
+    model: keras.Model,
+    tensors: dict[str, Any],
+    state: dict[str, Any],
+    options: tuple[Tensor, ...],
+    stop: int | Tensor,
+) -> dict[str, Any]:
     """Samples the ids of the positions up to `stop`.
 
     Args:
@@ -288,7 +324,7 @@ def advance(model, tensors, state, options, stop):
     return state
 
 
-def guide(conditional, unconditional, scale):
+def guide(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
     """Classifier-free guidance of logits, equation 1 of Parti: u + scale · (c − u).
 
     Args:
@@ -303,7 +339,9 @@ def guide(conditional, unconditional, scale):
     return ops.where(scale == 1.0, conditional, guided)
 
 
-def filter_logits(logits, temperature, top_k, top_p):
+def filter_logits(
+    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
+) -> Tensor:
     """Sets to −1e9 the logits that top-k and top-p leave out.
 
     Top-k keeps the k largest; top-p then keeps the fewest of these, largest first,
@@ -338,7 +376,7 @@ def filter_logits(logits, temperature, top_k, top_p):
     return ops.cond(wanted, filtered, lambda: logits)
 
 
-def gumbel(seeds, position, size):
+def gumbel(seeds: Tensor, position: int | Tensor, size: int) -> Tensor:
     """Standard Gumbel noise, −ln(−ln u), of a position.
 
     Args:
@@ -376,55 +414,3 @@ def _mix(x):
 
 def _word(value):
     return ops.convert_to_tensor(np.uint32(value))
-
-
-def compiled(function, model, numpy=True):
-    """Compiles a function that reads a model's weights, on the backend in use.
-
-    Args:
-        function: function of nests of tensors that returns a nest of tensors.
-        model: `keras.Model` whose weights it reads.
-        numpy: bool. Whether the function that is returned returns NumPy arrays; if
-            not, it returns tensors, to be given to the next function.
-
-    Returns:
-        A function of nests of NumPy arrays or tensors. On TensorFlow one graph serves
-        all batch sizes; JAX compiles once for each.
-    """
-    variables = model.variables
-
-    def pure(values, arguments):
-        mapping = list(zip(variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return function(*arguments)
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        graph = tf.function(
-            lambda arguments: function(*arguments),
-            autograph=False,
-            reduce_retracing=True,
-        )
-
-        def run(arguments):
-            return graph(keras.tree.map_structure(tf.convert_to_tensor, arguments))
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        graph = jax.jit(pure)
-
-        def run(arguments):
-            return graph([v.value for v in variables], arguments)
-    else:
-
-        def run(arguments):
-            return pure([v.value for v in variables], arguments)
-
-    def call(*arguments):
-        outputs = run(arguments)
-        if not numpy:
-            return outputs
-        return keras.tree.map_structure(ops.convert_to_numpy, outputs)
-
-    return call

@@ -2,12 +2,18 @@
 
 import hashlib
 import io
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import sentencepiece
 
 from keras_parti.layers.embeddings import BOS, EOS, PAD, UNK
+from keras_parti.typing import Tensor
+
+__all__ = ["Vocabulary", "train_vocabulary"]
 
 # Captions that a vocabulary is trained on at most, drawn at random from more: some
 # gigabytes of SentencePiece's memory. Parti too samples its training texts.
@@ -40,7 +46,7 @@ class Vocabulary:
         - [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
     """
 
-    def __init__(self, model_bytes, length=128):
+    def __init__(self, model_bytes: bytes, length: int = 128) -> None:
         if length < 3:
             raise ValueError(
                 "`length` must be at least 3, for bos, one piece and eos. "
@@ -49,10 +55,10 @@ class Vocabulary:
         self.model_bytes = bytes(model_bytes)
         self.length = int(length)
         self._pieces = _processor(self.model_bytes)
-        self._graph = None  # of `encode_tensor`, made on its first call
+        self._graph: Any = None  # of `encode_tensor`, made on its first call
 
     @classmethod
-    def from_file(cls, path, length=128):
+    def from_file(cls, path: str | os.PathLike, length: int = 128) -> Self:
         """Reads the model that `train_vocabulary` or `save` wrote.
 
         Args:
@@ -75,7 +81,7 @@ class Vocabulary:
             raise ValueError(f"{path} cannot be used: {error}") from None
         return cls(model_bytes, length)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the SentencePiece model to `path`; `length` is not part of it."""
         Path(path).write_bytes(self.model_bytes)
 
@@ -89,7 +95,7 @@ class Vocabulary:
         """SHA-256 of the model in hex, by which a token cache knows its vocabulary."""
         return hashlib.sha256(self.model_bytes).hexdigest()
 
-    def encode(self, prompts):
+    def encode(self, prompts: Sequence[str | bytes]) -> np.ndarray:
         """Turns prompts into ids; see `encode_report` for what was cut off.
 
         Args:
@@ -100,7 +106,7 @@ class Vocabulary:
         """
         return self.encode_report(prompts)["ids"]
 
-    def encode_report(self, prompts):
+    def encode_report(self, prompts: Sequence[str | bytes]) -> dict[str, np.ndarray]:
         """Turns prompts into ids, and tells which did not fit.
 
         Args:
@@ -130,7 +136,7 @@ class Vocabulary:
             "truncated": num_tokens > self.length,
         }
 
-    def encode_tensor(self, prompts):
+    def encode_tensor(self, prompts: Tensor) -> dict[str, Tensor]:
         """Turns prompts into ids inside a TensorFlow graph.
 
         The model travels as a constant of the graph, so a SavedModel with this in a
@@ -183,7 +189,7 @@ class Vocabulary:
             "truncated": num_tokens > self.length,
         }
 
-    def pieces(self, ids):
+    def pieces(self, ids: Sequence[int]) -> list[str]:
         """Returns the pieces of one row of ids, as the vocabulary writes them.
 
         Args:
@@ -194,7 +200,7 @@ class Vocabulary:
         """
         return [self._pieces.id_to_piece(int(each)) for each in ids]
 
-    def decode(self, ids):
+    def decode(self, ids: Tensor) -> list[str]:
         """Turns ids back into text, for people to read.
 
         Args:
@@ -218,7 +224,12 @@ class Vocabulary:
         return [self._pieces.decode(row) for row in rows]
 
 
-def train_vocabulary(captions, path, size=16_000, fold_case=True):
+def train_vocabulary(
+    captions: Iterable[str | bytes],
+    path: str | os.PathLike,
+    size: int = 16_000,
+    fold_case: bool = True,
+) -> None:
     """Trains a unigram SentencePiece model on captions.
 
     Pieces, bytes and special ids are at most `size` together: fewer where the

@@ -14,17 +14,27 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level and from those before it.
 LEVELS = [
-    {"lazy", "presets"},
+    {"lazy", "presets", "typing"},
     {"layers"},
-    {"decoding", "losses", "metrics", "optimizers", "sampling", "text", "data"},
+    {
+        "compiled",
+        "decoding",
+        "losses",
+        "metrics",
+        "optimizers",
+        "sampling",
+        "text",
+        "data",
+    },
     {"models"},
     {"training", "serving", "evaluation", "mesh"},
     {"cli", "__init__", "__main__"},
 ]
 # TensorFlow is wanted by some of their functions, and imported there.
-LAZY = {"decoding", "sampling", "text", "cli", "__init__", "__main__"}
+LAZY = {"compiled", "decoding", "sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
-PURE = {"lazy", "presets", "layers", "losses", "metrics", "models", "optimizers"}
+PURE = {"lazy", "presets", "typing", "layers", "losses", "metrics", "models"}
+PURE |= {"optimizers"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

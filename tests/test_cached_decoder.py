@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.decoding import CachedDecoder
 from keras_parti.models import VIM, Parti
 
@@ -83,9 +84,7 @@ def test_steps_go_on_from_given_ids(case, count):
 def test_a_graph_computes_what_the_full_pass_does(case):
     """At temperature 0 every id is the likeliest one, the optimised graph's as well."""
     model, *_ = case
-    run = sampling.compiled(
-        lambda *a: sampling.generate_ids(model, *a, guided=False), model
-    )
+    run = compiled(lambda *a: sampling.generate_ids(model, *a, guided=False), model)
     options = np.ones(3, "float32"), np.zeros(3, "float32"), np.zeros(3, "int32")
     seeds = sampling.seed_words(np.arange(3))
     vim = isinstance(model, VIM)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.training.detokenizer import detokenizer
 
@@ -83,7 +84,7 @@ def test_rows_without_guidance_are_the_same_beside_guided_ones(small_chain):
     others = [np.ones(3, "float32"), np.zeros(3, "int32"), np.ones(3, "float32")]
 
     def ids(scales, guided):
-        run = sampling.compiled(
+        run = compiled(
             lambda *a: sampling.generate_ids(parti, *a, guided=guided), parti
         )
         return run(text["ids"], seeds, np.float32(scales), *others)["ids"]

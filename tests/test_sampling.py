@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.decoding import CachedDecoder
 from keras_parti.models import Parti
 
@@ -23,7 +24,7 @@ def parti():
 @pytest.fixture(scope="module")
 def generate(parti):
     """A function of options that returns the ids and scores of five prompts."""
-    compiled = sampling.compiled(lambda *a: sampling.generate_ids(parti, *a), parti)
+    run = compiled(lambda *a: sampling.generate_ids(parti, *a), parti)
     rng = np.random.default_rng(1)
     text_ids = rng.integers(4, 300, (ROWS, 11)).astype("int32")
     text_ids[:, 0], text_ids[2, 4], text_ids[2, 5:] = 2, 3, 0
@@ -37,7 +38,7 @@ def generate(parti):
         ]
         seeds = sampling.seed_words(np.array(seeds, "int64"))
         arguments = [text_ids, seeds, *columns]
-        return compiled(*(a[rows] for a in arguments)), text_ids, seeds
+        return run(*(a[rows] for a in arguments)), text_ids, seeds
 
     return call
 

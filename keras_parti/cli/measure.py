@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_parti import sampling
 from keras_parti.cli.prompts import asked, scored_by
+from keras_parti.compiled import compiled
 from keras_parti.evaluation.matching import evaluate_matching
 from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
@@ -20,8 +20,8 @@ class Compiled:
 
     def __init__(self, tokenizer):
         self.config = tokenizer.config
-        encode = sampling.compiled(lambda x: {"y": tokenizer.encode(x)}, tokenizer)
-        decode = sampling.compiled(lambda x: {"y": tokenizer.decode(x)}, tokenizer)
+        encode = compiled(lambda x: {"y": tokenizer.encode(x)}, tokenizer)
+        decode = compiled(lambda x: {"y": tokenizer.decode(x)}, tokenizer)
         self.encode = lambda images: encode(images)["y"]
         self.decode = lambda ids: decode(ids)["y"]
 

@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.data.decoding import decode_picture
 from keras_parti.data.png import write_png
 from keras_parti.evaluation.pictures import load_images
@@ -82,5 +82,5 @@ def evaluate(args):
 def _load(path):
     """Returns an upsampler with plain kernels, and its `upscale` as a graph."""
     model = WDSR.load_dir(model_dir(path)).fold()
-    graph = sampling.compiled(lambda images: {"y": model.upscale(images)}, model)
+    graph = compiled(lambda images: {"y": model.upscale(images)}, model)
     return model, lambda images: graph(images)["y"]

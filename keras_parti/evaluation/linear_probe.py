@@ -8,7 +8,7 @@ through such a layer, and the most frequent class.
 import numpy as np
 from tqdm import tqdm
 
-from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.evaluation.reports import markdown_table, write_report
 
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -93,7 +93,7 @@ def read_labelled(tokenizer, name_or_dir, split, feature, batch_size=64):
     """
     from keras_parti import data  # needs TensorFlow
 
-    encode = sampling.compiled(lambda x: {"ids": tokenizer.encode(x)}, tokenizer)
+    encode = compiled(lambda x: {"ids": tokenizer.encode(x)}, tokenizer)
     columns = {"images": [], "ids": [], "labels": []}
     size = tokenizer.config.image_size
     for batch in data.load(name_or_dir, split, batch_size, image_size=size):
@@ -195,7 +195,7 @@ def wilson(right):
 def _features(vim, split, batch_size):
     """Returns all features of a split by name, each `(n, dim)`."""
     count, num_codes = vim.config.layers, vim.config.num_codes
-    run = sampling.compiled(
+    run = compiled(
         lambda ids: {str(i): x for i, x in enumerate(vim.features_by_block(ids))}, vim
     )
     ids = np.asarray(split["ids"], "int32")

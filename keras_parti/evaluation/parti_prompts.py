@@ -11,7 +11,8 @@ HEADER = ["Prompt", "Category", "Challenge", "Note"]
 class Prompt(NamedTuple):
     """A row of the file."""
 
-    index: int  # of the row, from 0, the header not counted
+    # Of the row, from 0, the header not counted. It hides the method of tuples.
+    index: int  # type: ignore[assignment]
     text: str  # as it stands: some begin or end with a space
     category: str  # what is to be seen, such as "Animals"
     challenge: str  # what is hard about it, such as "Quantity"

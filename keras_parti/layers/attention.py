@@ -1,7 +1,11 @@
 """Multi-head attention over a whole sequence."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 # What stands in the logits of a key that may not be seen; its weight is 0 in float32.
 MASKED = -1e9
@@ -39,7 +43,9 @@ class MultiHeadAttention(keras.layers.Layer):
     # Zeros: a block begins as the identity, however many blocks there are.
     output_initializer = "zeros"
 
-    def __init__(self, num_heads, dropout_rate=0.0, **kwargs):
+    def __init__(
+        self, num_heads: int, dropout_rate: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if num_heads < 1:
             raise ValueError(
@@ -71,7 +77,13 @@ class MultiHeadAttention(keras.layers.Layer):
             setattr(self, name, dense)
 
     # Not `mask`: Keras means padding by that word, and warns where it is lost.
-    def call(self, inputs, memory=None, attention_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         keys, values = self.keys_values(inputs if memory is None else memory)
         bias = None
         if attention_mask is not None:
@@ -79,7 +91,12 @@ class MultiHeadAttention(keras.layers.Layer):
         queries = self._queries(inputs)
         return self._merge(self._weigh(queries, keys, values, bias, training))
 
-    def attention_weights(self, inputs, memory=None, attention_mask=None):
+    def attention_weights(
+        self,
+        inputs: Tensor,
+        memory: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
         """Returns where each query looks; the arguments are those of a call.
 
         Returns:
@@ -93,7 +110,7 @@ class MultiHeadAttention(keras.layers.Layer):
         values = ops.eye(keys.shape[2], dtype=self.compute_dtype)
         return self._weigh(self._queries(inputs), keys, values, bias, False)
 
-    def keys_values(self, memory):
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Returns keys and values, each float `(batch, heads, memory, kv)`."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 

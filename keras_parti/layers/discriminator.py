@@ -5,10 +5,13 @@ All weights are drawn from a normal distribution of deviation 1 and scaled when 
 """
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 SLOPE = 0.2  # of the leaky ReLU below 0
 GAIN = math.sqrt(2.0)  # keeps the variance that the leaky ReLU takes away
@@ -93,14 +96,14 @@ class EqualizedDense(_Equalised):
         - [Karras et al., 2018](https://arxiv.org/abs/1710.10196), section 4.1
     """
 
-    def __init__(self, units, activation="linear", **kwargs):
+    def __init__(self, units: int, activation: str = "linear", **kwargs: Any) -> None:
         super().__init__(activation, **kwargs)
         self.units = units
 
     def build(self, input_shape):
         self._add_weights((input_shape[-1], self.units))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self._finish(ops.matmul(inputs, self.kernel * self.scale))
 
     def compute_output_shape(self, input_shape):
@@ -137,13 +140,13 @@ class EqualizedConv(_Equalised):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
-        downsample=False,
-        activation="leaky_relu",
-        use_bias=True,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int = 3,
+        downsample: bool = False,
+        activation: str = "leaky_relu",
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(activation, **kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -154,7 +157,7 @@ class EqualizedConv(_Equalised):
         side = self.kernel_size
         self._add_weights((side, side, input_shape[-1], self.filters), self.use_bias)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x, stride, padding = inputs, 1, "same"
         if self.downsample:
             # The centre of an output lies between the two inputs that it replaces.
@@ -203,7 +206,7 @@ class DiscriminatorBlock(keras.layers.Layer):
         - [Karras et al., 2020](https://arxiv.org/abs/1912.04958), figure 7c
     """
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
 
@@ -225,7 +228,7 @@ class DiscriminatorBlock(keras.layers.Layer):
         for layer in (self.first, self.second, self.residual):
             layer.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         # √2 keeps the variance of the sum at that of its parts.
         return (self.second(self.first(inputs)) + self.residual(inputs)) / GAIN
 
@@ -262,7 +265,7 @@ class MinibatchDeviation(keras.layers.Layer):
         - [Karras et al., 2018](https://arxiv.org/abs/1710.10196), section 3
     """
 
-    def __init__(self, group_size=4, **kwargs):
+    def __init__(self, group_size: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if group_size < 1:
             raise ValueError(
@@ -270,7 +273,7 @@ class MinibatchDeviation(keras.layers.Layer):
             )
         self.group_size = group_size
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x = ops.cast(inputs, "float32")
         group = ops.arange(ops.shape(x)[0]) // self.group_size
         # (batch, batch): which rows are in one group, each row adding up to 1.

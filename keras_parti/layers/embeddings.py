@@ -1,7 +1,11 @@
 """Into and out of a Transformer's width: patches, positions, conditions, pixels."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 # The special ids of every text vocabulary.
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -75,7 +79,7 @@ class PatchEmbedding(keras.layers.Layer):
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.1
     """
 
-    def __init__(self, patch_size, embed_dim, **kwargs):
+    def __init__(self, patch_size: int, embed_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.embed_dim = embed_dim
@@ -88,7 +92,7 @@ class PatchEmbedding(keras.layers.Layer):
         )
         self.projection.build((None, None, values))
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         self._check(images.shape)
         return self.projection(to_patches(images, self.patch_size))
 
@@ -132,7 +136,7 @@ class PositionEmbedding(keras.layers.Layer):
         float `(batch, length, embed)`.
     """
 
-    def __init__(self, length, **kwargs):
+    def __init__(self, length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.length = length
 
@@ -143,7 +147,7 @@ class PositionEmbedding(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         positions = ops.cast(self.positions, self.compute_dtype)
         return inputs + positions[: inputs.shape[1]]
 
@@ -176,7 +180,7 @@ class TanhHead(keras.layers.Layer):
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.1
     """
 
-    def __init__(self, hidden_dim, output_dim, **kwargs):
+    def __init__(self, hidden_dim: int, output_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.output_dim = output_dim
@@ -190,7 +194,7 @@ class TanhHead(keras.layers.Layer):
         self.hidden.build(input_shape)
         self.outputs.build((*input_shape[:-1], self.hidden_dim))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self.outputs(self.hidden(inputs))
 
     def compute_output_shape(self, input_shape):
@@ -227,7 +231,7 @@ class ConditionDropout(keras.layers.Layer):
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
@@ -235,7 +239,7 @@ class ConditionDropout(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, ids, training=None):
+    def call(self, ids: Tensor, training: bool | None = None) -> Tensor:
         if not training or not self.rate:
             return ids
         shape = (ops.shape(ids)[0], 1)
@@ -278,7 +282,7 @@ class ImageMixing(keras.layers.Layer):
         int32 `(batch, length)`.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
@@ -286,7 +290,7 @@ class ImageMixing(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, ids, training=None):
+    def call(self, ids: Tensor, training: bool | None = None) -> Tensor:
         if not training or not self.rate:
             return ids
         batch, length = ops.shape(ids)

@@ -1,7 +1,11 @@
 """Positions of a picture's tokens: learned vectors of rows and columns."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -30,7 +34,7 @@ class GridPositionEmbedding(keras.layers.Layer):
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4
     """
 
-    def __init__(self, rows, columns, **kwargs):
+    def __init__(self, rows: int, columns: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rows = rows
         self.columns = columns
@@ -45,10 +49,10 @@ class GridPositionEmbedding(keras.layers.Layer):
             for name, length in (("rows", self.rows), ("columns", self.columns))
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs + self.vectors()[: inputs.shape[1]]
 
-    def vectors(self):
+    def vectors(self) -> Tensor:
         """Returns the vectors of all places, `(rows * columns, embed)`."""
         vectors = self.row_vectors[:, None] + self.column_vectors[None]
         vectors = ops.reshape(vectors, (self.rows * self.columns, -1))

@@ -1,9 +1,12 @@
 """Attentional pooling: a sequence of any length to a few vectors."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_parti.layers.attention import MultiHeadAttention
+from keras_parti.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -36,7 +39,9 @@ class AttentionalPooler(MultiHeadAttention):
 
     output_initializer = "glorot_uniform"
 
-    def __init__(self, num_queries, num_heads, dropout_rate=0.0, **kwargs):
+    def __init__(
+        self, num_queries: int, num_heads: int, dropout_rate: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(num_heads, dropout_rate, **kwargs)
         if num_queries < 1:
             raise ValueError(
@@ -55,7 +60,7 @@ class AttentionalPooler(MultiHeadAttention):
             (inputs_shape[0], self.num_queries, inputs_shape[-1]), inputs_shape
         )
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         queries = ops.cast(self.queries, self.compute_dtype)[None]
         queries = ops.repeat(queries, ops.shape(inputs)[0], axis=0)
         return super().call(queries, memory=inputs, training=training)

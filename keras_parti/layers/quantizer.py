@@ -1,7 +1,11 @@
 """Vector quantisation: continuous vectors in, codebook ids out."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -35,8 +39,13 @@ class VectorQuantizer(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_codes, code_dim, commitment_cost=0.25, normalized=True, **kwargs
-    ):
+        self,
+        num_codes: int,
+        code_dim: int,
+        commitment_cost: float = 0.25,
+        normalized: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if num_codes < 2:
             raise ValueError(
@@ -58,7 +67,7 @@ class VectorQuantizer(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> dict[str, Tensor]:
         vectors = self.normalize(inputs)
         ids = self.nearest(vectors)
         codes = self.lookup(ids)
@@ -68,7 +77,7 @@ class VectorQuantizer(keras.layers.Layer):
         codes = vectors + ops.stop_gradient(codes - vectors)
         return {"codes": ops.cast(codes, self.compute_dtype), "ids": ids}
 
-    def normalize(self, vectors):
+    def normalize(self, vectors: Tensor) -> Tensor:
         """Returns vectors in float32, of unit norm along the last axis.
 
         Where not `normalized`, as they are.
@@ -76,7 +85,7 @@ class VectorQuantizer(keras.layers.Layer):
         vectors = ops.cast(vectors, "float32")
         return ops.normalize(vectors, axis=-1) if self.normalized else vectors
 
-    def nearest(self, vectors):
+    def nearest(self, vectors: Tensor) -> Tensor:
         """Returns the ids, int32 `(batch, length)`, of the nearest codes.
 
         Args:
@@ -90,7 +99,7 @@ class VectorQuantizer(keras.layers.Layer):
             scores -= 0.5 * ops.sum(ops.square(codebook), axis=-1)
         return ops.cast(ops.argmax(scores, axis=-1), "int32")
 
-    def lookup(self, ids):
+    def lookup(self, ids: Tensor) -> Tensor:
         """Returns the codes of ids, float32 `(batch, length, code_dim)`.
 
         Args:

@@ -1,7 +1,11 @@
 """What enlarges pictures: a weight-normalised convolution, and pixel shuffle."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_parti.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -31,7 +35,9 @@ class WeightNormalizedConv(keras.layers.Layer):
         - [Yu et al., 2018](https://arxiv.org/abs/1808.08718), section 3.3
     """
 
-    def __init__(self, filters, kernel_size=3, gain=1.0, **kwargs):
+    def __init__(
+        self, filters: int, kernel_size: int = 3, gain: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if kernel_size % 2 == 0:
             raise ValueError(
@@ -60,17 +66,17 @@ class WeightNormalizedConv(keras.layers.Layer):
             name="bias", shape=(self.filters,), initializer="zeros"
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         kernel = ops.cast(self.kernel(), self.compute_dtype)
         return _conv(inputs, kernel) + self.bias
 
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """Returns w, float32 `(kernel_size, kernel_size, channels, filters)`."""
         squares = ops.sum(ops.square(self.v), axis=(0, 1, 2))
         # The least norm is that of tensorflow-addons: it keeps a kernel of zeros one.
         return self.v * (self.g / ops.sqrt(ops.maximum(squares, 1e-12)))
 
-    def initialize_from(self, inputs):
+    def initialize_from(self, inputs: Tensor) -> None:
         """Sets g and bias by the outputs that a batch has.
 
         As tensorflow-addons does on its first call: g is divided by the deviation that
@@ -129,7 +135,7 @@ class PixelShuffle(keras.layers.Layer):
         - [Shi et al., 2016](https://arxiv.org/abs/1609.05158), eq. 4
     """
 
-    def __init__(self, scale, **kwargs):
+    def __init__(self, scale: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if scale < 1:
             raise ValueError(f"`scale` must be positive. Received: scale={scale}")
@@ -142,7 +148,7 @@ class PixelShuffle(keras.layers.Layer):
                 f"square. Received: shape {tuple(input_shape)}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         s = self.scale
         batch, height, width, _ = ops.shape(inputs)
         channels = inputs.shape[-1] // s**2

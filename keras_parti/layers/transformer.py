@@ -1,9 +1,12 @@
 """Pre-norm Transformer blocks: feed-forward, encoder block, decoder block."""
 
+from typing import Any
+
 import keras
 
 from keras_parti.layers.attention import MultiHeadAttention
 from keras_parti.layers.window_attention import WindowAttention
+from keras_parti.typing import Tensor
 
 # Keras' own default, 1e-3, is a thousand times what Transformers are trained with.
 LAYER_NORM_EPSILON = 1e-6
@@ -33,7 +36,13 @@ class FeedForward(keras.layers.Layer):
         float `(batch, length, embed)`.
     """
 
-    def __init__(self, mlp_dim, activation="relu", dropout_rate=0.0, **kwargs):
+    def __init__(
+        self,
+        mlp_dim: int,
+        activation: str = "relu",
+        dropout_rate: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mlp_dim = mlp_dim
         self.activation = activation
@@ -52,7 +61,7 @@ class FeedForward(keras.layers.Layer):
         self.wide.build(input_shape)
         self.narrow.build((*input_shape[:-1], self.mlp_dim))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         return self.narrow(self.dropout(self.wide(inputs), training=training))
 
     def compute_output_shape(self, input_shape):
@@ -164,14 +173,14 @@ class EncoderBlock(_Block):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
-        activation="relu",
-        dropout_rate=0.0,
-        activation_dropout_rate=None,
-        attention_dropout_rate=None,
-        **kwargs,
-    ):
+        num_heads: int,
+        mlp_dim: int,
+        activation: str = "relu",
+        dropout_rate: float = 0.0,
+        activation_dropout_rate: float | None = None,
+        attention_dropout_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             num_heads,
             mlp_dim,
@@ -182,7 +191,12 @@ class EncoderBlock(_Block):
             **kwargs,
         )
 
-    def call(self, inputs, attention_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        attention_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         y = self.attention(
             self.attention_norm(inputs),
             attention_mask=attention_mask,
@@ -230,17 +244,17 @@ class DecoderBlock(_Block):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
-        activation="relu",
-        dropout_rate=0.0,
-        activation_dropout_rate=None,
-        attention_dropout_rate=None,
-        kernel_size=None,
-        width=None,
-        wraparound=True,
-        **kwargs,
-    ):
+        num_heads: int,
+        mlp_dim: int,
+        activation: str = "relu",
+        dropout_rate: float = 0.0,
+        activation_dropout_rate: float | None = None,
+        attention_dropout_rate: float | None = None,
+        kernel_size: int | None = None,
+        width: int | None = None,
+        wraparound: bool = True,
+        **kwargs: Any,
+    ) -> None:
         window = {
             "kernel_size": kernel_size,
             "width": width,
@@ -270,8 +284,13 @@ class DecoderBlock(_Block):
         self.cross_attention.build(inputs_shape, memory_shape)
 
     def call(
-        self, inputs, memory, attention_mask=None, memory_mask=None, training=None
-    ):
+        self,
+        inputs: Tensor,
+        memory: Tensor,
+        attention_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         x = self.attention_norm(inputs)
         if self.kernel_size is None:
             y = self.attention(x, attention_mask=attention_mask, training=training)

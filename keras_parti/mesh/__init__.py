@@ -12,9 +12,12 @@ from keras_parti import lazy
 _HOMES = {
     "Layout": "layouts",
     "MeshStep": "step",
+    "ScannedStep": "ahead",
     "distribution": "gspmd",
     "from_keras": "weights",
+    "plan": None,
     "to_keras": "weights",
+    "train_on_mesh": "training",
 }
 __all__ = sorted(_HOMES)
 __getattr__, __dir__ = lazy.attach(__name__, _HOMES)

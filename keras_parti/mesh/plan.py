@@ -17,6 +17,8 @@ from keras_parti.mesh.operations import (
 )
 from keras_parti.mesh.variables import variables_of
 
+__all__ = ["Plan", "plan", "search"]
+
 STEPS = 450_000  # of Parti's training (section 3)
 FLOAT = 4  # bytes
 

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -32,7 +33,7 @@ class ConfigModel(keras.Model):
 
     config_class: type[Any]
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: Any, **kwargs: Any) -> None:
         if not isinstance(config, self.config_class):
             raise TypeError(
                 f"{type(self).__name__} takes a {self.config_class.__name__}. "
@@ -42,7 +43,9 @@ class ConfigModel(keras.Model):
         self.config = config
 
     @classmethod
-    def from_preset(cls, name, dtype=None, **overrides):
+    def from_preset(
+        cls, name: str, dtype: str | keras.DTypePolicy | None = None, **overrides: Any
+    ) -> Self:
         """Builds the model of a name in `keras_parti.presets`.
 
         Args:
@@ -56,7 +59,7 @@ class ConfigModel(keras.Model):
         return cls(cls.preset_config(name, **overrides), dtype=dtype)
 
     @classmethod
-    def preset_config(cls, name, **overrides):
+    def preset_config(cls, name: str, **overrides: Any) -> Any:
         """Returns the config of a name in `keras_parti.presets`, without a model."""
         table = presets.TABLES[cls.__name__]
         if name not in table:
@@ -65,7 +68,7 @@ class ConfigModel(keras.Model):
             )
         return cls.config_class(**{**table[name].config, **overrides})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
@@ -73,11 +76,11 @@ class ConfigModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         return cls(cls.config_class(**config.pop("config")), **config)
 
-    def save_dir(self, path):
+    def save_dir(self, path: str | os.PathLike) -> None:
         """Writes the model as a folder of `config.json` and `model.weights.h5`.
 
         Args:
@@ -90,7 +93,9 @@ class ConfigModel(keras.Model):
         self.save_weights(path / WEIGHTS_FILE)
 
     @classmethod
-    def load_dir(cls, path, dtype=None):
+    def load_dir(
+        cls, path: str | os.PathLike, dtype: str | keras.DTypePolicy | None = None
+    ) -> Self:
         """Reads a model that `save_dir` wrote.
 
         Args:
@@ -123,7 +128,7 @@ class ConfigModel(keras.Model):
         model.load_weights(path / WEIGHTS_FILE)
         return model
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Returns a hex digest, 16 digits, of the config and all weights."""
         digest = hashlib.sha256(repr(self.config).encode())
         for weight in self.weights:

@@ -1,18 +1,27 @@
 """The chain for classes: labels to pictures, through image ids and the decoder."""
 
 import functools
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.models.base import check_finite_weights
 from keras_parti.models.pictures import to_uint8
 from keras_parti.models.vim import VIM
 from keras_parti.models.vit_vqgan import ViTVQGAN
 
 # The paper samples from the model's own distribution, without guidance.
-DEFAULTS = {"guidance_scale": 1.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+DEFAULTS: dict[str, Any] = {
+    "guidance_scale": 1.0,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+}
 
 
 class ClassToImage:
@@ -29,33 +38,33 @@ class ClassToImage:
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 4.1
     """
 
-    def __init__(self, tokenizer, vim):
+    def __init__(self, tokenizer: ViTVQGAN, vim: VIM) -> None:
         tokenizer.check_fits(vim, "vim")
         for name, part in (("tokenizer", tokenizer), ("vim", vim)):
             check_finite_weights(part, name)
         self.tokenizer = tokenizer
         self.vim = vim
         self._generate_ids = {
-            guided: sampling.compiled(
+            guided: compiled(
                 functools.partial(sampling.generate_ids, vim, guided=guided), vim
             )
             for guided in (False, True)
         }
-        self._decode = sampling.compiled(
+        self._decode = compiled(
             lambda ids: {"images": to_uint8(tokenizer.decode(ids))}, tokenizer
         )
 
     def generate(
         self,
-        labels,
-        num_samples=1,
-        keep=1,
-        guidance_scale=DEFAULTS["guidance_scale"],
-        temperature=DEFAULTS["temperature"],
-        top_k=DEFAULTS["top_k"],
-        top_p=DEFAULTS["top_p"],
-        seed=0,
-    ):
+        labels: Sequence[int] | np.ndarray,
+        num_samples: int = 1,
+        keep: int = 1,
+        guidance_scale: float = DEFAULTS["guidance_scale"],
+        temperature: float = DEFAULTS["temperature"],
+        top_k: int = DEFAULTS["top_k"],
+        top_p: float = DEFAULTS["top_p"],
+        seed: int = 0,
+    ) -> dict[str, np.ndarray]:
         """Makes pictures; the best of several, by VIM's own likelihood.
 
         Args:
@@ -103,7 +112,7 @@ class ClassToImage:
             "ids": ids,
         }
 
-    def draw(self, labels, seeds):
+    def draw(self, labels: Sequence[int] | np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Samples a picture for each label and seed, as the paper does.
 
         Args:
@@ -116,14 +125,14 @@ class ClassToImage:
         labels = self._check(labels, DEFAULTS["guidance_scale"])
         return self._pictures(self._draw(labels, seeds, **DEFAULTS)["ids"])
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the parts as one folder, `tokenizer/` and `vim/` in it."""
         path = Path(path)
         self.tokenizer.save_dir(path / "tokenizer")
         self.vim.save_dir(path / "vim")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads a folder that `save` wrote.
 
         Raises:

@@ -1,6 +1,7 @@
 """CoCa: how well a picture and a text fit, and a caption of a picture."""
 
 import dataclasses
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -11,6 +12,7 @@ from keras_parti.layers.transformer import layer_norm
 from keras_parti.losses import FIRST_LOG_SCALE, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import causal_mask
+from keras_parti.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,7 @@ class CoCa(ConfigModel):
 
     config_class = CoCaConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: CoCaConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype, dim = self.dtype_policy, config.dim
         self.patches = layers.PatchEmbedding(
@@ -191,7 +193,9 @@ class CoCa(ConfigModel):
             for i in range(count)
         ]
 
-    def call(self, inputs, training=None):
+    def call(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> dict[str, Tensor]:
         text_ids = inputs["text_ids"]
         pooled = self._see(inputs["images"], training)
         words, text = self._read(text_ids, training)
@@ -201,7 +205,7 @@ class CoCa(ConfigModel):
             outputs["tokens"] = self._predict(words[:, :-1], pooled, training)
         return outputs
 
-    def image_embedding(self, images):
+    def image_embedding(self, images: Tensor) -> Tensor:
         """Returns the vectors of pictures, float32 `(batch, dim)`, of length 1.
 
         Args:
@@ -213,7 +217,7 @@ class CoCa(ConfigModel):
         vector = self._picture_vector(self._see(images, False), False)
         return ops.normalize(ops.cast(vector, "float32"), axis=-1)
 
-    def text_embedding(self, text_ids):
+    def text_embedding(self, text_ids: Tensor) -> Tensor:
         """Returns the vectors of texts, float32 `(batch, dim)`, of length 1.
 
         Args:
@@ -225,7 +229,7 @@ class CoCa(ConfigModel):
         _, vector = self._read(text_ids, False)
         return ops.normalize(ops.cast(vector, "float32"), axis=-1)
 
-    def score(self, images, text_ids):
+    def score(self, images: Tensor, text_ids: Tensor) -> Tensor:
         """Returns how well each picture fits its text: their cosine.
 
         Args:
@@ -248,7 +252,7 @@ class CoCa(ConfigModel):
         pair = self.image_embedding(images), self.text_embedding(text_ids)
         return ops.sum(pair[0] * pair[1], axis=-1)
 
-    def caption(self, images):
+    def caption(self, images: Tensor) -> Tensor:
         """Writes a caption of each picture, the likeliest token each time.
 
         Args:
@@ -283,7 +287,7 @@ class CoCa(ConfigModel):
         ids = ops.where(places == 0, BOS, PAD) + ops.zeros((batch, 1), "int32")
         return ops.fori_loop(1, length, write, ops.cast(ids, "int32"))
 
-    def reranker(self):
+    def reranker(self) -> Self:
         """Returns a copy that keeps only what `score` needs.
 
         It is a `CoCa` without the upper half of the text decoder, and is saved and

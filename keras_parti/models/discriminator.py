@@ -1,12 +1,14 @@
 """StyleGAN2's discriminator: pictures to one logit each, high for true ones."""
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_parti import layers
 from keras_parti.models.base import ConfigModel, check_positive
+from keras_parti.typing import Tensor
 
 LARGEST_LAST_MAP = 7  # pixels: the dense layer behind it has its square times channels
 
@@ -43,7 +45,7 @@ class DiscriminatorConfig:
         """Side of the last map in pixels, 4 for powers of two."""
         return self.maps[-1]
 
-    def channels(self, side):
+    def channels(self, side: int) -> int:
         """Number of channels of a map of some side."""
         return max(1, min(self.max_channels, self.channel_base // side))
 
@@ -79,7 +81,7 @@ class Discriminator(ConfigModel):
 
     config_class = DiscriminatorConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: DiscriminatorConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype = self.dtype_policy
         first, *smaller = config.maps
@@ -112,7 +114,7 @@ class Discriminator(ConfigModel):
         ends = (self.deviation, self.conv, self.flatten, self.hidden, self.logit)
         return (self.from_rgb, *self.blocks, *ends)
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         size = self.config.image_size
         if tuple(images.shape[1:]) != (size, size, 3):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +13,7 @@ from keras_parti.layers.rematerialisation import recomputed
 from keras_parti.layers.transformer import layer_norm
 from keras_parti.layers.window import check_kernel
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
+from keras_parti.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +115,9 @@ class PartiConfig:
         """Tokens in a row of an image, of as many rows as columns."""
         return math.isqrt(self.num_tokens)
 
-    def kernel_of(self, layer):
+    def kernel_of(self, layer: int) -> int | None:
         """Returns the side of a decoder layer's window, or None where it has none."""
-        everywhere = self.window_layers is None
-        windowed = everywhere or layer in self.window_layers
+        windowed = self.window_layers is None or layer in self.window_layers
         return self.attention_kernel if windowed else None
 
 
@@ -162,7 +163,7 @@ class Parti(ConfigModel):
 
     config_class = PartiConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: PartiConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         self.rematerialise = False
         dtype, dim = self.dtype_policy, config.dim
@@ -195,11 +196,12 @@ class Parti(ConfigModel):
         self.image_mixing = layers.ImageMixing(
             config.image_mixing_rate, name="image_mixing"
         )
-        if config.image_positions == "learned":
-            positions, sizes = layers.PositionEmbedding, (config.num_tokens,)
-        else:
-            positions, sizes = layers.GridPositionEmbedding, (config.width,) * 2
-        self.image_positions = positions(*sizes, dtype=dtype, name="image_positions")
+        positions = {"dtype": dtype, "name": "image_positions"}
+        self.image_positions = (
+            layers.PositionEmbedding(config.num_tokens, **positions)
+            if config.image_positions == "learned"
+            else layers.GridPositionEmbedding(config.width, config.width, **positions)
+        )
         self.decoder = [
             layers.DecoderBlock(
                 **arguments,
@@ -232,7 +234,7 @@ class Parti(ConfigModel):
             block.build(image, text)
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         text_ids = self.condition_dropout(inputs["text_ids"], training=training)
         memory, memory_mask = self.encode(text_ids, training=training)
         ids = ops.cast(inputs["image_ids"], "int32")
@@ -257,7 +259,9 @@ class Parti(ConfigModel):
             return recomputed(block, *inputs, training=True, **masks)
         return block(*inputs, training=training, **masks)
 
-    def encode(self, text_ids, training=None):
+    def encode(
+        self, text_ids: Tensor, training: bool | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns the encoder's output and where a decoder may look at it.
 
         Args:
@@ -280,7 +284,7 @@ class Parti(ConfigModel):
             x = self._run(block, x, attention_mask=mask, training=training)
         return self.encoder_norm(x), mask
 
-    def decoder_parts(self):
+    def decoder_parts(self) -> dict[str, Any]:
         """Returns what `keras_parti.decoding` computes a position from."""
         config = self.config
         places = ops.zeros((1, config.num_tokens, config.dim), self.compute_dtype)
@@ -292,7 +296,7 @@ class Parti(ConfigModel):
             "positions": self.image_positions(places)[0],
         }
 
-    def condition(self, text_ids):
+    def condition(self, text_ids: Tensor) -> dict[str, Tensor]:
         """Returns what a decoder begins with and looks at, for each text.
 
         Args:
@@ -306,15 +310,15 @@ class Parti(ConfigModel):
         begin = self.image_embedding(self.begin(ops.shape(text_ids)[0]))
         return {"begin": begin[:, 0], "memory": memory, "mask": mask[:, 0, 0]}
 
-    def no_condition(self):
+    def no_condition(self) -> Tensor:
         """Returns the text ids of no text, int32 `(1, text_length)`."""
         return empty_prompt(self.config.text_length)
 
-    def begin(self, batch):
+    def begin(self, batch: int) -> Tensor:
         """Returns the ids that stand before an image, int32 `(batch, 1)`."""
         return ops.full((batch, 1), self.config.num_codes, dtype="int32")
 
-    def predict_logits(self, x):
+    def predict_logits(self, x: Tensor) -> Tensor:
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
         return ops.cast(self.logits(self.decoder_norm(x)), "float32")
 

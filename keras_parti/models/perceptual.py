@@ -1,9 +1,13 @@
 """How different two pictures look: the distance of their VGG16 features (LPIPS)."""
 
+import os
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_parti.models.perceptual_weights import STAGES, read_weights
+from keras_parti.models.perceptual_weights import STAGES, VGGWeights, read_weights
+from keras_parti.typing import Tensor
 
 # Added to the sum of squares before its root, whose slope at 0 is infinite: where a
 # ReLU lets no channel through, the gradient would be NaN.
@@ -38,7 +42,7 @@ class Perceptual(keras.Model):
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.3
     """
 
-    def __init__(self, weights, **kwargs):
+    def __init__(self, weights: VGGWeights, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trainable = False
         # Variables: as constants of a graph they took TensorFlow 70 s to fold.
@@ -59,7 +63,7 @@ class Perceptual(keras.Model):
             for i, array in enumerate(arrays)
         ]
 
-    def call(self, images, others):
+    def call(self, images: Tensor, others: Tensor) -> Tensor:
         if tuple(images.shape[1:]) != tuple(others.shape[1:]):
             raise ValueError(
                 "`images` and `others` must be of one shape. "
@@ -74,7 +78,7 @@ class Perceptual(keras.Model):
             distance += ops.mean(weighted, axis=(1, 2, 3))
         return distance
 
-    def features(self, images):
+    def features(self, images: Tensor) -> list[Tensor]:
         """Returns the five feature maps of images, each half as wide as the last.
 
         Args:
@@ -90,7 +94,8 @@ class Perceptual(keras.Model):
             )
         x = (ops.cast(images, "float32") - self.mean) / self.std
         x = ops.cast(x, self.compute_dtype)
-        maps, layers = [], iter(zip(self.kernels, self.biases, strict=True))
+        maps: list[Tensor] = []
+        layers = iter(zip(self.kernels, self.biases, strict=True))
         for depth, _ in STAGES:
             if maps:
                 x = ops.max_pool(x, 2, 2, data_format="channels_last")
@@ -102,7 +107,9 @@ class Perceptual(keras.Model):
         return maps
 
 
-def load_perceptual(source, dtype=None):
+def load_perceptual(
+    source: str | os.PathLike, dtype: str | keras.DTypePolicy | None = None
+) -> Perceptual:
     """Builds a perceptual network.
 
     Args:

@@ -100,15 +100,21 @@ def _read_h5(path):
         for block, (depth, _) in enumerate(STAGES, 1):
             for conv in range(1, depth + 1):
                 found = {}
-                root[f"block{block}_conv{conv}"].visititems(
-                    lambda _, x, found=found: (
-                        found.update({x.ndim: x[()]})
-                        if isinstance(x, h5py.Dataset)
-                        else None
-                    )
-                )
+
+                def keep(_, x, found=found):
+                    if isinstance(x, h5py.Dataset):
+                        found[x.ndim] = _own_values(x, file)
+
+                root[f"block{block}_conv{conv}"].visititems(keep)
                 layers.append((found[4], found[1]))
     return _of_keras(layers)
+
+
+def _own_values(dataset, file):
+    """Values that lie in the file itself: HDF5 can name other files of the machine."""
+    if dataset.external or dataset.is_virtual or dataset.file != file:
+        raise ValueError(f"`{dataset.name}` lies in another file; none was read")
+    return dataset[()]
 
 
 def _of_keras(layers):

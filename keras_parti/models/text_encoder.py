@@ -1,6 +1,7 @@
 """Parti's text encoder on its own, to be trained before Parti is."""
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +12,7 @@ from keras_parti.layers.transformer import layer_norm
 from keras_parti.losses import FIRST_LOG_SCALE, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import Parti
+from keras_parti.typing import Tensor
 
 # What a Parti and its text encoder must have in common.
 SHARED_FIELDS = (
@@ -83,7 +85,7 @@ class TextEncoder(ConfigModel):
 
     config_class = TextEncoderConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TextEncoderConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype, dim = self.dtype_policy, config.dim
         # The names of the encoder's parts are Parti's.
@@ -129,13 +131,15 @@ class TextEncoder(ConfigModel):
         self.built = True
 
     @classmethod
-    def preset_config(cls, name, **overrides):
+    def preset_config(cls, name: str, **overrides: Any) -> TextEncoderConfig:
         """Returns the config of the text encoder of a preset of `Parti`."""
         parti = Parti.preset_config(name)
         names = (*SHARED_FIELDS, "num_codes", "num_tokens", "dropout_rate")
         return cls.config_class(**{n: getattr(parti, n) for n in names} | overrides)
 
-    def call(self, inputs, training=None):
+    def call(
+        self, inputs: dict[str, Tensor], training: bool | None = None
+    ) -> dict[str, Tensor]:
         memory = self.encode(inputs["text_ids"], training=training)
         x = self.image_positions(self.image_embedding(inputs["image_ids"]))
         x = self.dropout(x, training=training)  # (batch, length, embed)
@@ -148,7 +152,7 @@ class TextEncoder(ConfigModel):
             "embeddings": contrastive_vectors(text, image, self.log_scale),
         }
 
-    def encode(self, text_ids, training=None):
+    def encode(self, text_ids: Tensor, training: bool | None = None) -> Tensor:
         """Returns the encoder's output, float `(batch, text_length, embed)`."""
         mask = ops.not_equal(text_ids, PAD)[:, None, None, :]
         x = self.text_positions(self.text_embedding(text_ids))
@@ -157,7 +161,7 @@ class TextEncoder(ConfigModel):
             x = block(x, attention_mask=mask, training=training)
         return self.encoder_norm(x)
 
-    def give_encoder(self, parti):
+    def give_encoder(self, parti: Parti) -> None:
         """Copies the weights of the encoder into a Parti.
 
         Args:

@@ -1,13 +1,17 @@
 """The chain: prompts to pictures, chosen and enlarged."""
 
 import functools
+import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
 
 from keras_parti import sampling
+from keras_parti.compiled import compiled
 from keras_parti.models.base import check_finite_weights, check_ids
 from keras_parti.models.choosing import reading, score_samples
 from keras_parti.models.coca import CoCa
@@ -16,8 +20,12 @@ from keras_parti.models.pictures import check_images, to_floats, to_uint8
 from keras_parti.models.vit_vqgan import ViTVQGAN
 from keras_parti.models.wdsr import WDSR
 
+if TYPE_CHECKING:  # it imports sentencepiece, which the models do without
+    from keras_parti.text import Vocabulary
+
 VOCABULARY_FILE = "vocabulary.model"
-OPTIONAL = {"reranker": CoCa, "upsampler": WDSR}
+PARTS = ("tokenizer", "parti", "reranker", "upsampler")
+OPTIONAL: dict[str, Any] = {"reranker": CoCa, "upsampler": WDSR}
 
 
 class TextToImage:
@@ -38,7 +46,14 @@ class TextToImage:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), figure 3
     """
 
-    def __init__(self, tokenizer, parti, vocabulary, reranker=None, upsampler=None):
+    def __init__(
+        self,
+        tokenizer: ViTVQGAN,
+        parti: Parti,
+        vocabulary: "Vocabulary",
+        reranker: CoCa | None = None,
+        upsampler: WDSR | None = None,
+    ) -> None:
         tokenizer.check_fits(parti, "parti")
         if vocabulary.length != parti.config.text_length:
             raise ValueError(
@@ -57,9 +72,8 @@ class TextToImage:
                 "size of the vocabulary. "
                 f"Received: text_vocab_size={parti.config.text_vocab_size}"
             )
-        parts = {"tokenizer": tokenizer, "parti": parti}
-        parts |= {"reranker": reranker, "upsampler": upsampler}
-        for name, part in parts.items():
+        parts = (tokenizer, parti, reranker, upsampler)
+        for name, part in zip(PARTS, parts, strict=True):
             if part is not None:
                 check_finite_weights(part, name)
         self.tokenizer = tokenizer
@@ -70,7 +84,7 @@ class TextToImage:
         # Without guidance half of the work is left out: a graph of its own.
         self._generate_ids, self._begin = (
             {
-                guided: sampling.compiled(
+                guided: compiled(
                     functools.partial(function, parti, guided=guided), parti, numpy
                 )
                 for guided in (False, True)
@@ -80,37 +94,35 @@ class TextToImage:
                 (sampling.begin, False),
             )
         )
-        self._advance = sampling.compiled(
+        self._advance = compiled(
             functools.partial(sampling.advance, parti), parti, numpy=False
         )
-        self._encode = sampling.compiled(tokenizer.encode, tokenizer)
-        self._decode = sampling.compiled(
-            lambda ids: to_uint8(tokenizer.decode(ids)), tokenizer
-        )
+        self._encode = compiled(tokenizer.encode, tokenizer)
+        self._decode = compiled(lambda ids: to_uint8(tokenizer.decode(ids)), tokenizer)
         if reranker is not None:
             self.reader = reading(reranker, vocabulary)
-            self._score = sampling.compiled(
+            self._score = compiled(
                 lambda images, ids: score_samples(reranker, to_floats(images), ids),
                 reranker,
             )
         if upsampler is not None:
             self.folded_upsampler = plain = upsampler.fold()
-            self._upscale = sampling.compiled(
+            self._upscale = compiled(
                 lambda images: to_uint8(plain.upscale(to_floats(images))), plain
             )
 
     def generate(
         self,
-        prompts,
-        num_samples=sampling.NUM_SAMPLES,
-        keep=None,
-        guidance_scale=sampling.DEFAULTS["guidance_scale"],
-        temperature=sampling.DEFAULTS["temperature"],
-        top_k=sampling.DEFAULTS["top_k"],
-        top_p=sampling.DEFAULTS["top_p"],
-        seed=0,
-        size=None,
-    ):
+        prompts: Sequence[str],
+        num_samples: int = sampling.NUM_SAMPLES,
+        keep: int | None = None,
+        guidance_scale: float | np.ndarray = sampling.DEFAULTS["guidance_scale"],
+        temperature: float = sampling.DEFAULTS["temperature"],
+        top_k: int = sampling.DEFAULTS["top_k"],
+        top_p: float = sampling.DEFAULTS["top_p"],
+        seed: int = 0,
+        size: int | None = None,
+    ) -> dict[str, np.ndarray]:
         """Makes pictures; the best of several, by the reranker or Parti's likelihood.
 
         Args:
@@ -152,14 +164,14 @@ class TextToImage:
 
     def complete(
         self,
-        prompts,
-        ids,
-        rows,
-        num_samples=sampling.NUM_SAMPLES,
-        keep=None,
-        seed=0,
-        **sampling_options,
-    ):
+        prompts: Sequence[str],
+        ids: np.ndarray,
+        rows: int,
+        num_samples: int = sampling.NUM_SAMPLES,
+        keep: int | None = None,
+        seed: int = 0,
+        **sampling_options: Any,
+    ) -> dict[str, np.ndarray]:
         """Makes pictures that begin as given ones do.
 
         Args:
@@ -193,7 +205,13 @@ class TextToImage:
         given = (ids, np.int32(rows * self._grid))
         return self._sample(prompts, num_samples, keep, seed, sampling_options, given)
 
-    def stream(self, prompts, every=1, seed=0, **sampling_options):
+    def stream(
+        self,
+        prompts: Sequence[str],
+        every: int = 1,
+        seed: int = 0,
+        **sampling_options: Any,
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Makes pictures and shows them while they grow, from the top.
 
         Args:
@@ -231,7 +249,7 @@ class TextToImage:
             images[:, rows * images.shape[1] // height :] = 255
             yield {"images": images, "ids": ids, "score": score}
 
-    def encode(self, images):
+    def encode(self, images: np.ndarray) -> np.ndarray:
         """Turns pictures into ids.
 
         Args:
@@ -246,7 +264,7 @@ class TextToImage:
         images = check_images(images, self.tokenizer.config.image_size)
         return self._encode(images.astype("float32") / 255.0)
 
-    def decode(self, ids):
+    def decode(self, ids: np.ndarray) -> np.ndarray:
         """Turns ids into pictures.
 
         Args:
@@ -262,7 +280,7 @@ class TextToImage:
         images = self._decode(ids.reshape(-1, ids.shape[-1]))
         return images.reshape(*ids.shape[:-1], *images.shape[1:])
 
-    def score(self, images, prompts):
+    def score(self, images: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
         """Says how well pictures fit texts, where there is a reranker.
 
         Args:
@@ -287,7 +305,7 @@ class TextToImage:
             )
         return self._score(images, self.reader.encode(prompts))
 
-    def upscale(self, images, size=None):
+    def upscale(self, images: np.ndarray, size: int | None = None) -> np.ndarray:
         """Enlarges pictures.
 
         Args:
@@ -385,7 +403,7 @@ class TextToImage:
         guided = bool(np.any(columns[0] != 1))
         return (text_ids, seeds, *columns), guided
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the parts as one folder.
 
         Args:
@@ -404,7 +422,7 @@ class TextToImage:
         self.vocabulary.save(path / VOCABULARY_FILE)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads a folder that `save` wrote.
 
         Raises:

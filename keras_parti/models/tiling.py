@@ -1,12 +1,24 @@
 """Enlarges pictures of any size, a tile at a time, with no seam to be seen."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 import keras
 import numpy as np
+
+from keras_parti.models.wdsr import WDSR
+from keras_parti.typing import Tensor
 
 TILE = 256  # pixels of the input, along each side of what a step enlarges
 
 
-def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter):
+def upscale_tiled(
+    model: WDSR,
+    image: np.ndarray,
+    tile: int = TILE,
+    upscale: Callable[[Tensor], Tensor] | None = None,
+    out: np.ndarray | None = None,
+    progress: Callable[[list], Iterable] = iter,
+) -> np.ndarray:
     """Enlarges one picture of any size; picture and result are all the memory it takes.
 
     Args:
@@ -41,7 +53,13 @@ def upscale_tiled(model, image, tile=TILE, upscale=None, out=None, progress=iter
     return out
 
 
-def upscale_bands(model, image, tile=TILE, upscale=None, progress=iter):
+def upscale_bands(
+    model: WDSR,
+    image: np.ndarray,
+    tile: int = TILE,
+    upscale: Callable[[Tensor], Tensor] | None = None,
+    progress: Callable[[list], Iterable] = iter,
+) -> Iterator[np.ndarray]:
     """Enlarges one picture of any size in bounded memory, from top to bottom.
 
     Each tile is enlarged with as much around it as its pixels can see, `config.radius`,

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +14,7 @@ from keras_parti.layers.embeddings import token_embedding
 from keras_parti.layers.transformer import layer_norm
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import causal_mask
+from keras_parti.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +106,7 @@ class VIM(ConfigModel):
 
     config_class = VIMConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: VIMConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype, dim = self.dtype_policy, config.dim
         side = math.isqrt(config.num_tokens)
@@ -132,7 +135,7 @@ class VIM(ConfigModel):
             layer.build((None, config.num_tokens, dim))
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         labels, ids = self._labels(inputs), self._ids(inputs["image_ids"])
         rate = self.config.class_dropout_rate
         if training and rate:
@@ -142,7 +145,7 @@ class VIM(ConfigModel):
         *_, x = self._outputs(labels, ids[:, :-1], training)
         return self.predict_logits(x)
 
-    def features(self, ids, block=None):
+    def features(self, ids: Tensor, block: int | None = None) -> Tensor:
         """Returns the features of pictures that a linear classifier is given.
 
         Args:
@@ -167,7 +170,7 @@ class VIM(ConfigModel):
             )
         return next(itertools.islice(self.features_by_block(ids), block, None))
 
-    def features_by_block(self, ids):
+    def features_by_block(self, ids: Tensor) -> Iterator[Tensor]:
         """Yields `features` of block 0, 1, ..., computing no block before it is asked.
 
         Args:
@@ -177,7 +180,7 @@ class VIM(ConfigModel):
         for x in self._outputs(self._no_class(ids), ids, training=False):
             yield ops.mean(ops.cast(x[:, 1:], "float32"), axis=1)
 
-    def decoder_parts(self):
+    def decoder_parts(self) -> dict[str, Any]:
         """Returns what `keras_parti.decoding` computes a position from."""
         # The id before a position stands one place before it; the class has no place.
         places = self.positions.vectors()[:-1]
@@ -190,7 +193,7 @@ class VIM(ConfigModel):
             "positions": ops.concatenate([start, places]),
         }
 
-    def condition(self, ids):
+    def condition(self, ids: Tensor) -> dict[str, Any]:
         """Returns what pictures begin with, for `keras_parti.decoding`.
 
         Args:
@@ -199,11 +202,11 @@ class VIM(ConfigModel):
         begin = self.class_embedding(ids[:, 0])
         return {"begin": begin, "memory": None, "mask": None}
 
-    def no_condition(self):
+    def no_condition(self) -> Tensor:
         """Returns the label of no class, int32 `(1, 1)`."""
         return ops.full((1, 1), self.config.no_class, dtype="int32")
 
-    def predict_logits(self, x):
+    def predict_logits(self, x: Tensor) -> Tensor:
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
         return ops.cast(self.logits(self.norm(x)), "float32")
 

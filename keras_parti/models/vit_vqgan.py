@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,6 +16,7 @@ from keras_parti.models.base import (
     check_ids,
     check_positive,
 )
+from keras_parti.typing import Tensor
 
 OUTPUTS = ("logit_laplace", "rgb")
 
@@ -148,7 +150,7 @@ class ViTVQGAN(ConfigModel):
 
     config_class = ViTVQGANConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: ViTVQGANConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype = self.dtype_policy
         self.encoder = _Tower(
@@ -188,11 +190,11 @@ class ViTVQGAN(ConfigModel):
         self.decoder.build(codes_shape)
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         codes = self.quantizer(self.vectors(images, training))["codes"]
         return self.pictures(self.decoder(codes, training=training))
 
-    def vectors(self, images, training=None):
+    def vectors(self, images: Tensor, training: bool | None = None) -> Tensor:
         """Returns what the quantizer is given, float `(batch, num_tokens, code_dim)`.
 
         Args:
@@ -201,7 +203,7 @@ class ViTVQGAN(ConfigModel):
         """
         return self.encoder(self.centre(images), training=training)
 
-    def centre(self, images):
+    def centre(self, images: Tensor) -> Tensor:
         """Checks images and maps `[0, 1]` to `[-1, 1]`, as a ViT's inputs are."""
         size = self.config.image_size
         dtype = keras.backend.standardize_dtype(images.dtype)
@@ -212,7 +214,7 @@ class ViTVQGAN(ConfigModel):
             )
         return 2.0 * images - 1.0
 
-    def encode(self, images):
+    def encode(self, images: Tensor) -> Tensor:
         """Returns the ids of images, int32 `(batch, num_tokens)`, in raster order.
 
         Args:
@@ -220,7 +222,7 @@ class ViTVQGAN(ConfigModel):
         """
         return self.quantizer.nearest(self.vectors(images, training=False))
 
-    def decode(self, ids):
+    def decode(self, ids: Tensor) -> Tensor:
         """Returns the images of ids, float32, RGB clipped to `[0, 1]`.
 
         Args:
@@ -239,11 +241,11 @@ class ViTVQGAN(ConfigModel):
         patches = self.decoder(self.quantizer.lookup(ids), training=False)
         return ops.clip(self.pictures(patches)["images"], 0.0, 1.0)
 
-    def reconstruct(self, images):
+    def reconstruct(self, images: Tensor) -> Tensor:
         """Returns `decode(encode(images))`."""
         return self.decode(self.encode(images))
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Returns a hex digest, 16 digits, of all that decides the ids of a picture.
 
         That is the encoder and the codebook: a model whose decoder alone was trained
@@ -265,7 +267,7 @@ class ViTVQGAN(ConfigModel):
             digest.update(ops.convert_to_numpy(weight).tobytes())
         return digest.hexdigest()[:16]
 
-    def check_fits(self, model, name):
+    def check_fits(self, model: keras.Model, name: str) -> None:
         """Raises `ValueError` where a model of ids has not learned those of this one.
 
         Args:
@@ -287,7 +289,7 @@ class ViTVQGAN(ConfigModel):
                 f"Received: tokenizer {own}, which has others for the same picture"
             )
 
-    def pictures(self, patches):
+    def pictures(self, patches: Tensor) -> Tensor:
         """Returns the pictures of the decoder's patches, as `call` does.
 
         Args:

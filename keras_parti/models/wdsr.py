@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import ops
 
 from keras_parti import layers
 from keras_parti.models.base import ConfigModel, check_positive
+from keras_parti.typing import Tensor
 
 BLOCKS = ("a", "b")
 # RGB of a mean picture of DIV2K, on which the published WDSR were trained.
@@ -183,7 +185,7 @@ class WDSR(ConfigModel):
 
     config_class = WDSRConfig
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: WDSRConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         dtype = self.dtype_policy
         n, s = config.filters, config.scale
@@ -227,7 +229,7 @@ class WDSR(ConfigModel):
         """Output pixels an input pixel, along each side."""
         return self.config.scale
 
-    def call(self, images, training=None):
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         if len(images.shape) != 4 or images.shape[-1] != 3:
             raise ValueError(
                 "`images` must be (batch, height, width, 3). "
@@ -248,7 +250,7 @@ class WDSR(ConfigModel):
             x = self.shuffle(deep + colours)
         return {"images": ops.cast(x, "float32") + ops.convert_to_tensor(MEAN)}
 
-    def upscale(self, images):
+    def upscale(self, images: Tensor) -> Tensor:
         """Returns pictures enlarged, float32, RGB clipped to `[0, 1]`.
 
         Args:
@@ -257,7 +259,7 @@ class WDSR(ConfigModel):
         """
         return ops.clip(self(images, training=False)["images"], 0.0, 1.0)
 
-    def fold(self):
+    def fold(self) -> Self:
         """Returns the same model with plain kernels: what is exported, and faster.
 
         Its outputs are those of this model, up to the rounding of a product.

@@ -8,6 +8,12 @@ are imported when first used.
 
 from keras_parti import lazy
 
-_HOMES = {"AsyncClient": "client", "Client": "client", "Server": "server"}
+_HOMES = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "Server": "server",
+    "export": None,
+    "export_classes": None,
+}
 __all__ = sorted(_HOMES)
 __getattr__, __dir__ = lazy.attach(__name__, _HOMES)

@@ -17,6 +17,8 @@ from keras_parti.serving.servable import WARM_UP
 from keras_parti.serving.served_chain import ServedChain
 from keras_parti.serving.warm_up import warm_up_requests, write_warm_up
 
+__all__ = ["export"]
+
 logger = logging.getLogger(__name__)
 
 STORED = ("float32", "bfloat16")

@@ -11,6 +11,8 @@ from keras_parti.serving.row_sizes import ROW_SIZES
 from keras_parti.serving.served_chain import OPTIONS
 from keras_parti.serving.served_classes import ServedClasses
 
+__all__ = ["export_classes"]
+
 
 def export_classes(
     chain, out_dir, classes=None, dtype="float32", card=None, licence=None

@@ -2,6 +2,23 @@
 
 from keras_parti import lazy
 
-_HOMES = {"strategy": "strategies"}
+_HOMES = {
+    "Devices": "strategies",
+    "Losses": "tokenizer",
+    "compile_coca": "coca",
+    "compile_parti": "parti",
+    "compile_vim": "vim",
+    "encode_set": "preparation",
+    "scope": "strategies",
+    "strategy": "strategies",
+    "train_coca": "coca",
+    "train_detokenizer": "detokenizer",
+    "train_parti": "parti",
+    "train_set_vocabulary": "preparation",
+    "train_text_encoder": "text_encoder",
+    "train_tokenizer": "tokenizer",
+    "train_upsampler": "upsampler",
+    "train_vim": "vim",
+}
 __all__ = sorted(_HOMES)
 __getattr__, __dir__ = lazy.attach(__name__, _HOMES)

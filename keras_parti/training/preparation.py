@@ -2,7 +2,8 @@
 
 from tqdm import tqdm
 
-from keras_parti import data, sampling
+from keras_parti import data
+from keras_parti.compiled import compiled
 from keras_parti.data.arrays import plain_texts
 from keras_parti.data.token_cache import examples_of, read_manifest, skipped_of
 from keras_parti.text import train_vocabulary
@@ -60,7 +61,7 @@ def encode_set(
         ValueError: an unknown set, or a folder that holds another cache.
     """
     config, fingerprint = tokenizer.config, tokenizer.fingerprint()
-    run = sampling.compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
+    run = compiled(lambda images: {"ids": tokenizer.encode(images)}, tokenizer)
     counts = {}
     for name, total in data.splits(name_or_dir).items():
         if not total:
