@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -12,8 +14,12 @@ from tqdm import tqdm
 LIST_FEATURES = ("captions", "synonyms")
 TEXT_FEATURES = ("name", "style", "tone", "category", "key")
 
+# Bytes of this machine: what unfolds into more cannot be read, and zeros unfold into a
+# thousand times their size on disk.
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-def to_npz(dataset, path):
+
+def to_npz(dataset: Iterable[dict[str, Any]], path: str | os.PathLike) -> None:
     """Writes the single (not batched) examples of `keras_parti.data.load` to a file.
 
     Args:
@@ -40,7 +46,7 @@ def to_npz(dataset, path):
     write_npz(path, {"image": np.stack(images), **pack_texts(texts)})
 
 
-def load_npz(path):
+def load_npz(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a file of `to_npz`, with NumPy alone.
 
     Returns:
@@ -112,12 +118,20 @@ def write_npz(path, arrays):
 
 
 def read_npz(path):
-    """Reads all arrays of a file; never unpickles."""
+    """Reads all arrays of a file; never unpickles.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or would unfold into more than the memory.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with np.load(path, allow_pickle=False) as file:
+            size = sum(part.file_size for part in file.zip.infolist())
+            if size > MEMORY:
+                raise ValueError(f"its arrays take {size:,} bytes, of {MEMORY:,}")
             return {key: file[key] for key in file.files}
     except Exception as error:
         # zipfile, zlib and NumPy each have their own exceptions for damage.
