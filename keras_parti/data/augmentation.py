@@ -119,7 +119,9 @@ CROPS = {
 }
 
 
-def augment(dataset, kind, size, seed, first=0):
+def augment(
+    dataset: tf.data.Dataset, kind: str, size: int, seed: int, first: int = 0
+) -> tf.data.Dataset:
     """Crops the `image` of every example of a dataset, each with a seed of its own.
 
     The seed of an example is `seed` and its place in the dataset: skipping examples,

@@ -1,5 +1,6 @@
 """Opens a picture set as a `tf.data.Dataset`, preparing it on first use."""
 
+import os
 import re
 from pathlib import Path
 
@@ -21,14 +22,14 @@ OWN_SETS = (
 
 
 def load(
-    name_or_dir,
-    split,
-    batch_size=None,
-    shuffle_seed=None,
-    repeat=False,
-    image_size=None,
-    augment=None,
-):
+    name_or_dir: str | os.PathLike,
+    split: str,
+    batch_size: int | None = None,
+    shuffle_seed: int | None = None,
+    repeat: bool = False,
+    image_size: int | None = None,
+    augment: str | None = None,
+) -> tf.data.Dataset:
     """Opens a split of a picture set.
 
     Args:
@@ -67,7 +68,7 @@ def load(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def splits(name_or_dir):
+def splits(name_or_dir: str | os.PathLike) -> dict[str, int]:
     """Returns a dict of the splits of a picture set to their numbers of pictures.
 
     Those of a folder of pictures may hold some that cannot be read.
@@ -102,7 +103,14 @@ class StoredSplit:
         skipped: dict of name to reason, of the pictures that could not be read so far.
     """
 
-    def __init__(self, name_or_dir, split, image_size, augment=None, passes=1):
+    def __init__(
+        self,
+        name_or_dir: str | os.PathLike,
+        split: str,
+        image_size: int | None,
+        augment: str | None = None,
+        passes: int = 1,
+    ) -> None:
         self._source = open_set(name_or_dir)
         self._arguments = (split, image_size, augment)
         self._count = splits(name_or_dir)[split]

@@ -22,6 +22,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ class PictureFolder:
         ValueError: a list of captions is damaged.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"There is no folder {path}.")
@@ -80,7 +81,14 @@ class PictureFolder:
                 f"holds no pictures ({', '.join(sorted(SUFFIXES))})."
             )
 
-    def read(self, paths, shuffle_seed=None, repeat=False, shortest=None, report=True):
+    def read(
+        self,
+        paths: Sequence[str],
+        shuffle_seed: int | None = None,
+        repeat: bool = False,
+        shortest: int | None = None,
+        report: bool = True,
+    ) -> tf.data.Dataset:
         """Opens pictures of the folder.
 
         Args:
@@ -185,7 +193,7 @@ class PictureFolder:
         if words := self.summary(paths):
             logger.warning("%s: skipped %s", self.path, words)
 
-    def summary(self, paths):
+    def summary(self, paths: Sequence[str]) -> str:
         """Names those of some pictures that could not be read; "" if all could."""
         return summarize({p: self.skipped[p] for p in paths if p in self.skipped})
 

@@ -11,12 +11,19 @@ import hashlib
 import itertools
 import json
 import os
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from keras_parti.data import arrays
+from keras_parti.typing import Tensor
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 FORMAT_VERSION = 1
 FORMATS = ("tfrecord", "npz")
@@ -28,18 +35,18 @@ SHARD_SIZE = 4096
 
 
 def write_token_cache(
-    out_dir,
-    split,
-    dataset,
-    encode,
-    fingerprint,
-    num_codes,
-    num_tokens,
-    format="tfrecord",
-    shards=None,
-    batch_size=32,
-    augment=None,
-):
+    out_dir: str | os.PathLike,
+    split: str,
+    dataset: Collection[dict[str, Any]],
+    encode: Callable[[Tensor], Tensor],
+    fingerprint: str,
+    num_codes: int,
+    num_tokens: int,
+    format: str = "tfrecord",
+    shards: int | None = None,
+    batch_size: int = 32,
+    augment: str | None = None,
+) -> int:
     """Encodes the pictures of a split and writes their ids and texts.
 
     Shards that are there already, whole and of the same tokenizer, are kept. Called by
@@ -103,7 +110,7 @@ def write_token_cache(
     _plan_split(out_dir, split, made_by, plan)
     bounds = [total * k // shards for k in range(shards + 1)]
     names = [_shard_name(split, k, shards, format) for k in range(shards)]
-    encoded, busy = 0, []
+    encoded, busy = 0, list[int]()
     # Shards that others work on are looked at again in the end: should their process
     # have been killed, they are made here.
     rounds = itertools.chain(((k, False) for k in range(shards)), _drain(busy))
@@ -142,7 +149,9 @@ def write_token_cache(
     return encoded
 
 
-def read_token_cache(cache_dir, split, tokenizer_fingerprint=None):
+def read_token_cache(
+    cache_dir: str | os.PathLike, split: str, tokenizer_fingerprint: str | None = None
+) -> "tf.data.Dataset":
     """Opens a split as a `tf.data.Dataset`, in the order it was written.
 
     Args:
@@ -190,7 +199,9 @@ def read_token_cache(cache_dir, split, tokenizer_fingerprint=None):
     return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def read_token_arrays(cache_dir, split, tokenizer_fingerprint=None):
+def read_token_arrays(
+    cache_dir: str | os.PathLike, split: str, tokenizer_fingerprint: str | None = None
+) -> dict[str, Any]:
     """Reads a split of an `.npz` cache into memory, with NumPy alone.
 
     Args and errors are those of `read_token_cache`; a TFRecord cache is a ValueError.

@@ -49,7 +49,7 @@ class Client(Conversation):
         >>> pictures = client.generate(["a red apple"])["images"]  # doctest: +SKIP
     """
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
 
@@ -93,7 +93,7 @@ class AsyncClient(Conversation):
         ...     drawn = await asyncio.gather(*tasks)
     """
 
-    async def close(self):
+    async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
 

@@ -1,5 +1,7 @@
 """What a text-to-image model is asked, and what is made of its answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_parti.serving.exchange import Exchange, offered
@@ -18,16 +20,16 @@ class Conversation(Exchange):
     @offered
     async def generate(
         self,
-        prompts,
-        num_samples=16,
-        keep=None,
-        guidance_scale=None,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        seed=0,
-        size=None,
-    ):
+        prompts: Sequence[str],
+        num_samples: int = 16,
+        keep: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        size: int | None = None,
+    ) -> dict[str, np.ndarray]:
         """Draws pictures of prompts; as `TextToImage.generate`, on the server.
 
         With the `best` of the client the server chooses (`generate_best`); with other
@@ -86,15 +88,15 @@ class Conversation(Exchange):
     @offered
     async def generate_class(
         self,
-        labels,
-        num_samples=1,
-        keep=1,
-        guidance_scale=None,
-        temperature=None,
-        top_k=None,
-        top_p=None,
-        seed=0,
-    ):
+        labels: Sequence[int] | np.ndarray,
+        num_samples: int = 1,
+        keep: int = 1,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> dict[str, np.ndarray]:
         """Draws pictures of classes; as `ClassToImage.generate`, on the server.
 
         Args:
@@ -128,7 +130,7 @@ class Conversation(Exchange):
         return {"images": np.stack(pictures)} | rows
 
     @offered
-    async def encode(self, images):
+    async def encode(self, images: np.ndarray | Sequence[bytes]) -> np.ndarray:
         """Turns pictures into ids.
 
         Args:
@@ -146,7 +148,7 @@ class Conversation(Exchange):
         return (await self._predict_rows("encode", rows))["ids"]
 
     @offered
-    async def decode(self, ids):
+    async def decode(self, ids: np.ndarray) -> np.ndarray:
         """Turns ids into pictures.
 
         Args:
@@ -169,7 +171,9 @@ class Conversation(Exchange):
         return np.stack([read_picture(content) for content in outputs["image_bytes"]])
 
     @offered
-    async def upscale(self, images, size=None):
+    async def upscale(
+        self, images: np.ndarray | Sequence[bytes], size: int | None = None
+    ) -> np.ndarray:
         """Enlarges pictures, on a model exported with an upsampler.
 
         Args:
@@ -186,7 +190,9 @@ class Conversation(Exchange):
         return await self._enlarge(images, size)
 
     @offered
-    async def score(self, images, prompts):
+    async def score(
+        self, images: np.ndarray | Sequence[bytes], prompts: Sequence[str]
+    ) -> np.ndarray:
         """Says how well pictures fit texts, on a model exported with a CoCa.
 
         Args:

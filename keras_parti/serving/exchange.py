@@ -1,9 +1,12 @@
 """One request of TensorFlow Serving and its answer, whichever way it is waited for."""
 
 import functools
+import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -36,19 +39,21 @@ class Exchange:
     those of `Client`.
     """
 
+    _connect: Callable[..., Any]
+
     def __init__(
         self,
-        address="localhost:8500",
-        model="emoji",
-        version=None,
-        timeout=120.0,
-        retries=5,
-        best=(16, 4),
-        tls=False,
-        ca_file=None,
-        cert_file=None,
-        key_file=None,
-    ):
+        address: str = "localhost:8500",
+        model: str = "emoji",
+        version: int | None = None,
+        timeout: float = 120.0,
+        retries: int = 5,
+        best: tuple[int, int] = (16, 4),
+        tls: bool = False,
+        ca_file: str | os.PathLike | None = None,
+        cert_file: str | os.PathLike | None = None,
+        key_file: str | os.PathLike | None = None,
+    ) -> None:
         # Deferred, because the stubs import TensorFlow, which takes seconds.
         from tensorflow_serving.apis import (
             model_service_pb2_grpc,
@@ -68,7 +73,7 @@ class Exchange:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     @offered
-    async def status(self):
+    async def status(self) -> dict[int, str]:
         """Asks which versions of the model are there.
 
         Returns:
@@ -92,7 +97,7 @@ class Exchange:
         }
 
     @offered
-    async def signatures(self):
+    async def signatures(self) -> list[str]:
         """Asks what the model can do.
 
         Returns:
@@ -104,7 +109,9 @@ class Exchange:
         return await self._signatures()
 
     @offered
-    async def predict(self, signature, inputs):
+    async def predict(
+        self, signature: str, inputs: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Runs any signature.
 
         Args:

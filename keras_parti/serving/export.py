@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_parti import sampling
+from keras_parti.models import TextToImage
 from keras_parti.serving.row_sizes import ROW_SIZES
 from keras_parti.serving.servable import WARM_UP
 from keras_parti.serving.served_chain import ServedChain
@@ -28,14 +29,14 @@ ASIDE = f".writing-{socket.gethostname()}-"
 
 
 def export(
-    chain,
-    out_dir,
-    num_samples=16,
-    keep=4,
-    dtype="float32",
-    card=None,
-    licence=None,
-):
+    chain: TextToImage,
+    out_dir: str | os.PathLike,
+    num_samples: int = 16,
+    keep: int = 4,
+    dtype: str = "float32",
+    card: str | None = None,
+    licence: str | None = None,
+) -> Path:
     """Writes the next version of a model to serve.
 
     The version appears in one step, by a rename, so that a server that polls the

@@ -1,10 +1,13 @@
 """Writes a chain of classes as a SavedModel that TensorFlow Serving serves."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from keras_parti.models import ClassToImage
 from keras_parti.models.class_to_image import DEFAULTS
 from keras_parti.serving.export import check_possible, fingerprint, write_version
 from keras_parti.serving.row_sizes import ROW_SIZES
@@ -15,8 +18,13 @@ __all__ = ["export_classes"]
 
 
 def export_classes(
-    chain, out_dir, classes=None, dtype="float32", card=None, licence=None
-):
+    chain: ClassToImage,
+    out_dir: str | os.PathLike,
+    classes: Sequence[str] | None = None,
+    dtype: str = "float32",
+    card: str | None = None,
+    licence: str | None = None,
+) -> Path:
     """Writes the next version of a model that draws pictures of classes.
 
     As `keras_parti.serving.export.export`, with the signature `generate_class` in

@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent import futures
 from pathlib import Path
+from typing import Self
 
 import grpc
 
@@ -74,20 +75,20 @@ class Server:
 
     def __init__(
         self,
-        model_dir=None,
-        name=None,
-        port=8500,
-        host="127.0.0.1",
-        rest_port=None,
-        page=False,
-        rest_timeout=120.0,
-        config=None,
-        threads=None,
-        queue=64,
-        batch_rows=16,
-        max_message_bytes=64 << 20,
-        warm_up=True,
-    ):
+        model_dir: str | os.PathLike | None = None,
+        name: str | None = None,
+        port: int = 8500,
+        host: str = "127.0.0.1",
+        rest_port: int | None = None,
+        page: bool = False,
+        rest_timeout: float = 120.0,
+        config: str | os.PathLike | None = None,
+        threads: int | None = None,
+        queue: int = 64,
+        batch_rows: int = 16,
+        max_message_bytes: int = 64 << 20,
+        warm_up: bool = True,
+    ) -> None:
         for number in (port, rest_port or 0):
             if not 0 <= number <= 65535:
                 raise ValueError(f"port must lie in [0, 65535]. Received: {number}")
@@ -111,7 +112,7 @@ class Server:
         self._queue = queue
         self._batch_rows = batch_rows
         self._max_message_bytes = max_message_bytes
-        self._running = None
+        self._running: tuple | None = None
         self._stopped = threading.Event()
 
     @property
@@ -130,7 +131,7 @@ class Server:
         first = next(iter(self.models), None)
         return max(first.available, default=None) if first else None
 
-    def start(self):
+    def start(self) -> Self:
         """Loads the models and answers from then on.
 
         Returns:
@@ -190,7 +191,7 @@ class Server:
         logger.info("Serving %s on %s", self.name, self.address)
         return self
 
-    def stop(self, grace=30.0):
+    def stop(self, grace: float = 30.0) -> None:
         """Takes no more requests, and lets those at work finish.
 
         Args:
@@ -214,7 +215,7 @@ class Server:
         self.models.abandon()
         poller.join(max(end - time.monotonic(), 0.5))
 
-    def wait(self):
+    def wait(self) -> None:
         """Blocks until Ctrl-C, SIGTERM or a call of `stop`, then stops gracefully."""
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGTERM)

@@ -1,5 +1,8 @@
 """Trains CoCa on captioned pictures: to find each other, and to caption."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,8 +12,10 @@ from keras_parti.data.augmentation import shift_and_flip
 from keras_parti.data.captions import draw_text
 from keras_parti.losses import TextCrossEntropy
 from keras_parti.metrics import recall
+from keras_parti.models import CoCa, ViTVQGAN
 from keras_parti.models.choosing import similarities
 from keras_parti.optimizers import AdamW, warmup_cosine
+from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.averages import averaged
 from keras_parti.training.contrastive import GlobalContrastive
@@ -24,7 +29,11 @@ LOSS_WEIGHTS = {"embeddings": 2.0 * 1.0, "tokens": 2.0}
 MEASURED = 512
 
 
-def compile_coca(model, learning_rate, average=None):
+def compile_coca(
+    model: CoCa,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    average: float | None = None,
+) -> None:
     """Compiles a CoCa with the paper's losses and weights.
 
     The paper's optimiser is Adafactor with these β and this weight decay, which saves
@@ -242,25 +251,25 @@ def held_out(name, split, vocabulary, image_size):
 
 
 def train_coca(
-    model,
-    sets,
-    vocabulary,
-    workdir,
-    steps=3_000,
-    batch_size=64,
-    learning_rate=8e-4,
-    warmup_steps=100,
-    tokenizer=None,
-    reconstructed=0.5,
-    shift=4,
-    flip_rate=0.5,
-    average=None,
-    together=1,
-    steps_per_epoch=100,
-    seed=0,
-    callbacks=(),
-    verbose="auto",
-):
+    model: CoCa,
+    sets: str | dict[str, float],
+    vocabulary: Vocabulary,
+    workdir: str | os.PathLike,
+    steps: int = 3_000,
+    batch_size: int = 64,
+    learning_rate: float = 8e-4,
+    warmup_steps: int = 100,
+    tokenizer: ViTVQGAN | None = None,
+    reconstructed: float = 0.5,
+    shift: int = 4,
+    flip_rate: float = 0.5,
+    average: float | None = None,
+    together: int = 1,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> None:
     """Trains a CoCa on picture sets; resumes where `workdir` has a run.
 
     The paper trains 500,000 steps of 65,536 pictures, 2 % of them up to a rate of 8e-4,

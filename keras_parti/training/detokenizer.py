@@ -1,11 +1,12 @@
 """The last step of Parti's tokenizer: a larger decoder, its codes left as they are."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.panels import Panels
-from keras_parti.training.tokenizer import PAPER, fit, pictures, players
+from keras_parti.training.tokenizer import PAPER, Losses, fit, pictures, players
 
 
 def detokenizer(tokenizer, dtype=None, **decoder):
@@ -67,21 +68,21 @@ def _start_from(model, tokenizer):
 
 
 def train_detokenizer(
-    model,
-    name_or_dir,
-    workdir,
-    steps=2_000,
-    batch_size=16,
-    accumulated_batches=1,
-    learning_rate=3e-4,
-    warmup_steps=100,
-    final_share=0.01,
-    average=None,
-    terms=PAPER,
-    steps_per_epoch=100,
-    seed=0,
-    verbose="auto",
-):
+    model: ViTVQGAN,
+    name_or_dir: str | os.PathLike,
+    workdir: str | os.PathLike,
+    steps: int = 2_000,
+    batch_size: int = 16,
+    accumulated_batches: int = 1,
+    learning_rate: float = 3e-4,
+    warmup_steps: int = 100,
+    final_share: float = 0.01,
+    average: float | None = None,
+    terms: Losses = PAPER,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    verbose: str | int = "auto",
+) -> None:
     """Trains the decoder of a detokenizer; resumes where `workdir` has a run.
 
     Parti does not publish its rate and steps; the defaults are for small models.

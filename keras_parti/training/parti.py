@@ -1,6 +1,9 @@
 """Trains Parti on token caches: image ids and captions."""
 
 import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,6 +12,7 @@ from keras_parti import data
 from keras_parti.data.captions import draw_text
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
+from keras_parti.models import Parti
 from keras_parti.models.operations import parti_step_flops
 from keras_parti.optimizers import (
     Adafactor,
@@ -16,6 +20,7 @@ from keras_parti.optimizers import (
     WarmupExponential,
     warmup_cosine,
 )
+from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.figures import RunFigures
 
@@ -27,7 +32,11 @@ SCHEDULES = ("cosine", "exponential")
 SHUFFLED = 65_536
 
 
-def compile_parti(model, learning_rate, **options):
+def compile_parti(
+    model: Parti,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    **options: Any,
+) -> None:
     """Compiles a Parti with token cross-entropy and token accuracy.
 
     Args:
@@ -177,25 +186,25 @@ def batches(
 
 
 def train_parti(
-    model,
-    caches,
-    vocabulary,
-    workdir,
-    steps=3_000,
-    batch_size=32,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    schedule="cosine",
-    optimizer="adamw",
-    average=None,
-    accumulated_batches=1,
-    label_rate=0.0,
-    steps_per_epoch=100,
-    seed=0,
-    peak_flops=None,
-    callbacks=(),
-    verbose="auto",
-):
+    model: Parti,
+    caches: str | os.PathLike | dict[str, float],
+    vocabulary: Vocabulary,
+    workdir: str | os.PathLike,
+    steps: int = 3_000,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 200,
+    schedule: str = "cosine",
+    optimizer: str = "adamw",
+    average: float | None = None,
+    accumulated_batches: int = 1,
+    label_rate: float = 0.0,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    peak_flops: float | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> None:
     """Trains Parti on token caches; resumes where `workdir` has a run.
 
     The paper trains 450,000 steps of 8192 pictures with Adafactor: 5,000 steps up to a

@@ -1,15 +1,20 @@
 """What comes before training Parti: the vocabulary and the tokens of a picture set."""
 
+import os
+
 from tqdm import tqdm
 
 from keras_parti import data
 from keras_parti.compiled import compiled
 from keras_parti.data.arrays import plain_texts
 from keras_parti.data.token_cache import examples_of, read_manifest, skipped_of
+from keras_parti.models import ViTVQGAN
 from keras_parti.text import train_vocabulary
 
 
-def train_set_vocabulary(name_or_dir, path, size):
+def train_set_vocabulary(
+    name_or_dir: str | os.PathLike, path: str | os.PathLike, size: int
+) -> int:
     """Trains a vocabulary on the captions and synonyms of a set's split `train`.
 
     Args:
@@ -32,14 +37,14 @@ def train_set_vocabulary(name_or_dir, path, size):
 
 
 def encode_set(
-    tokenizer,
-    name_or_dir,
-    out_dir,
-    format="tfrecord",
-    batch_size=32,
-    shards=None,
-    augment_passes=0,
-):
+    tokenizer: ViTVQGAN,
+    name_or_dir: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    format: str = "tfrecord",
+    batch_size: int = 32,
+    shards: int | None = None,
+    augment_passes: int = 0,
+) -> dict[str, tuple[int, int, dict[str, str]]]:
     """Writes the token cache of all splits of a picture set that hold pictures.
 
     Args:

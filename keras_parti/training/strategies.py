@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -33,7 +34,7 @@ class _Workers(tf.distribute.MultiWorkerMirroredStrategy):
         return tf.nest.map_structure(reduce, value)
 
 
-def strategy(kind="auto", tpu=None):
+def strategy(kind: str = "auto", tpu: str | None = None) -> Devices:
     """Returns the strategy of the devices that are there.
 
     A strategy has the whole model on each device; a model that does not fit one is
@@ -89,7 +90,7 @@ def strategy(kind="auto", tpu=None):
     return Devices(_tpu_strategy(tpu), "mixed_bfloat16")
 
 
-def scope(kind):
+def scope(kind: str | None) -> AbstractContextManager:
     """Returns the scope in which to build a model and to train it.
 
     Args:

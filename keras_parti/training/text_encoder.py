@@ -1,10 +1,16 @@
 """Trains Parti's text encoder before Parti: hidden pieces, and pictures to texts."""
 
+import os
+from collections.abc import Sequence
+
+import keras
 import tensorflow as tf
 
 from keras_parti.layers.embeddings import EOS, PAD, UNK
 from keras_parti.losses import Contrastive, TextCrossEntropy
+from keras_parti.models import TextEncoder
 from keras_parti.optimizers import warmup_cosine
+from keras_parti.text import Vocabulary
 from keras_parti.training import parti
 from keras_parti.training import workdir as runs
 
@@ -70,21 +76,21 @@ def batches(caches, split, vocabulary, batch_size, seed=None, rate=0.15, skipped
 
 
 def train_text_encoder(
-    model,
-    caches,
-    vocabulary,
-    workdir,
-    steps=3_000,
-    batch_size=64,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    mask_rate=0.15,
-    contrastive_weight=1.0,
-    steps_per_epoch=100,
-    seed=0,
-    callbacks=(),
-    verbose="auto",
-):
+    model: TextEncoder,
+    caches: str | os.PathLike | dict[str, float],
+    vocabulary: Vocabulary,
+    workdir: str | os.PathLike,
+    steps: int = 3_000,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 200,
+    mask_rate: float = 0.15,
+    contrastive_weight: float = 1.0,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> None:
     """Trains a text encoder on token caches; resumes where `workdir` has a run.
 
     The paper's schedule and the weight of its contrastive loss are not published; the

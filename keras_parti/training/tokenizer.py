@@ -1,6 +1,7 @@
 """Trains a ViT-VQGAN on pictures, with all the losses of the paper."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import keras
@@ -110,25 +111,25 @@ def adamw(learning_rate, average=None):
 
 
 def train_tokenizer(
-    model,
-    name_or_dir,
-    workdir,
-    steps=2_000,
-    patchwise_steps=0,
-    batch_size=16,
-    accumulated_batches=1,
-    learning_rate=1e-3,
-    warmup_steps=100,
-    final_share=0.01,
-    average=None,
-    terms=PAPER,
-    revive_codes=True,
-    merge_similarity=None,
-    augment=False,
-    steps_per_epoch=100,
-    seed=0,
-    verbose="auto",
-):
+    model: ViTVQGAN,
+    name_or_dir: str | os.PathLike,
+    workdir: str | os.PathLike,
+    steps: int = 2_000,
+    patchwise_steps: int = 0,
+    batch_size: int = 16,
+    accumulated_batches: int = 1,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 100,
+    final_share: float = 0.01,
+    average: float | None = None,
+    terms: Losses = PAPER,
+    revive_codes: bool = True,
+    merge_similarity: float | None = None,
+    augment: bool = False,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    verbose: str | int = "auto",
+) -> None:
     """Trains a tokenizer on a picture set; resumes where `workdir` has a run.
 
     The paper trains 500,000 steps of 256 pictures, warms the learning rate up to
@@ -168,10 +169,14 @@ def train_tokenizer(
             of another configuration.
     """
     workdir = Path(workdir)
-    schedule = {"batch_size": batch_size, "learning_rate": learning_rate}
-    schedule |= {"warmup_steps": warmup_steps, "steps_per_epoch": steps_per_epoch}
-    schedule |= {"augment": "tokenizer" if augment else None}
-    schedule |= {"final_share": final_share}
+    schedule = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup_steps,
+        "steps_per_epoch": steps_per_epoch,
+        "augment": "tokenizer" if augment else None,
+        "final_share": final_share,
+    }
     if merge_similarity is not None:
         check_similarity(merge_similarity)
     # Before the long patchwise part: weights may be missing, and that is said at once.

@@ -1,6 +1,7 @@
 """Trains a WDSR: originals are made small, enlarged again, and compared."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_parti import data, metrics
+from keras_parti.models import WDSR, ViTVQGAN
 from keras_parti.models.degradation import enlarge, shrink, shrink_to_tokens
 from keras_parti.models.wdsr import WDSRConfig
 from keras_parti.training.averages import averaged
@@ -135,22 +137,22 @@ class UpsamplingPanels(keras.callbacks.Callback):
 
 
 def train_upsampler(
-    model,
-    name_or_dir,
-    workdir,
-    tokenizer=None,
-    image_size=None,
-    steps=5_000,
-    batch_size=16,
-    accumulated_batches=1,
-    learning_rate=1e-3,
-    warmup_steps=100,
-    average=None,
-    terms=None,
-    steps_per_epoch=100,
-    seed=0,
-    verbose="auto",
-):
+    model: WDSR,
+    name_or_dir: str | os.PathLike,
+    workdir: str | os.PathLike,
+    tokenizer: ViTVQGAN | None = None,
+    image_size: int | None = None,
+    steps: int = 5_000,
+    batch_size: int = 16,
+    accumulated_batches: int = 1,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 100,
+    average: float | None = None,
+    terms: Losses | None = None,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    verbose: str | int = "auto",
+) -> None:
     """Trains an upsampler on a picture set; resumes where `workdir` has a run.
 
     With a tokenizer as Parti, on its reconstructions of the originals' nearest pixels;

@@ -1,8 +1,11 @@
 """Trains VIM on a token cache: image ids, and where wanted their classes."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +13,7 @@ from keras_parti import data
 from keras_parti.data.arrays import TEXT_FEATURES
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
+from keras_parti.models import VIM
 from keras_parti.optimizers import Adafactor, WarmupExponential
 from keras_parti.training import workdir as runs
 from keras_parti.training.parti import learning_from
@@ -21,7 +25,9 @@ CONSTANT_SHARE = 80_000 / 450_000
 FINAL_SHARE = 1e-5 / 4.5e-4
 
 
-def compile_vim(model, learning_rate):
+def compile_vim(
+    model: VIM, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule
+) -> None:
     """Compiles a VIM with token cross-entropy and the paper's optimiser.
 
     That is Adam with β₁ 0.9 and β₂ 0.96 in the form of Adafactor, its momentum in 8
@@ -114,19 +120,19 @@ def batches(cache, split, batch_size, feature=None, classes=None, seed=None):
 
 
 def train_vim(
-    model,
-    cache,
-    workdir,
-    feature=None,
-    steps=3_000,
-    batch_size=32,
-    learning_rate=4.5e-4,
-    warmup_steps=100,
-    steps_per_epoch=100,
-    seed=0,
-    callbacks=(),
-    verbose="auto",
-):
+    model: VIM,
+    cache: str | os.PathLike,
+    workdir: str | os.PathLike,
+    feature: str | None = None,
+    steps: int = 3_000,
+    batch_size: int = 32,
+    learning_rate: float = 4.5e-4,
+    warmup_steps: int = 100,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> None:
     """Trains VIM on a token cache; resumes where `workdir` has a run.
 
     The paper trains 450,000 steps of 1024 pictures and warms the rate up to 4.5e-4
