@@ -5,20 +5,24 @@ share of best pictures within each class is kept is VQGAN's reading of the words
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from keras_parti.typing import Tensor
+
 
 def draw_accepted(
-    draw,
-    classifier,
-    labels,
-    num_samples,
-    acceptance_rate,
-    seed=0,
-    batch_size=16,
-):
+    draw: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    classifier: Callable[[np.ndarray], Tensor],
+    labels: Sequence[int] | np.ndarray,
+    num_samples: int,
+    acceptance_rate: float,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> dict[str, Any]:
     """Draws pictures of classes and keeps those that a classifier ranks best.
 
     Args:
@@ -57,15 +61,15 @@ def draw_accepted(
         )
     rows = np.repeat(labels, num_samples)
     seeds = np.tile(seed + np.arange(num_samples, dtype="int64"), len(labels))
-    images, scores = [], []
+    drawn, found = [], []
     for start in tqdm(range(0, len(rows), batch_size), desc="samples", disable=None):
         part = slice(start, start + batch_size)
-        drawn = np.asarray(draw(rows[part], seeds[part]))
-        logits = np.asarray(classifier(drawn.astype("float32") / 255.0), "float32")
-        images.append(drawn)
-        scores.append(log_probability(logits, rows[part]))
-    images = np.concatenate(images).reshape(len(labels), num_samples, *drawn.shape[1:])
-    scores = np.concatenate(scores).reshape(len(labels), num_samples)
+        images = np.asarray(draw(rows[part], seeds[part]))
+        logits = np.asarray(classifier(images.astype("float32") / 255.0), "float32")
+        drawn.append(images)
+        found.append(log_probability(logits, rows[part]))
+    images = np.concatenate(drawn).reshape(len(labels), num_samples, *images.shape[1:])
+    scores = np.concatenate(found).reshape(len(labels), num_samples)
     kept = math.ceil(acceptance_rate * num_samples)
     # Of equal scores the earlier seed comes first.
     best = np.argsort(-scores, axis=1, kind="stable")[:, :kept]

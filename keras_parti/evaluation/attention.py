@@ -5,10 +5,14 @@ import contextlib
 import numpy as np
 from keras import ops
 
+from keras_parti.models import Parti, TextToImage
+
 WORD = "▁"  # begins a piece that begins a word
 
 
-def token_probabilities(parti, text_ids, image_ids):
+def token_probabilities(
+    parti: Parti, text_ids: np.ndarray, image_ids: np.ndarray
+) -> dict[str, np.ndarray]:
     """Computes what a picture's ids were worth to the model, given the text.
 
     Args:
@@ -32,7 +36,9 @@ def token_probabilities(parti, text_ids, image_ids):
     }
 
 
-def text_attention(parti, text_ids, image_ids):
+def text_attention(
+    parti: Parti, text_ids: np.ndarray, image_ids: np.ndarray
+) -> np.ndarray:
     """Computes how much each id of a picture looked at each piece of the text.
 
     Args:
@@ -53,7 +59,9 @@ def text_attention(parti, text_ids, image_ids):
     return np.mean([ops.convert_to_numpy(weights) for (weights,) in seen], axis=0)
 
 
-def word_attention(chain, prompt, image_ids):
+def word_attention(
+    chain: TextToImage, prompt: str, image_ids: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
     """Sums the attention to the pieces of each word of a prompt.
 
     Args:

@@ -6,13 +6,15 @@ paper's protocol, the first is the FID of Parti's table 5.
 
 import numpy as np
 
+from keras_parti.evaluation.statistics import Statistics
+
 # Of the kernel distance: what it was published with.
 KERNEL_SUBSETS, KERNEL_SUBSET = 100, 1000
 NEIGHBOURS = 3  # of precision and recall
 BLOCK = 1000  # rows of a matrix of distances held at a time
 
 
-def frechet_distance(ours, theirs):
+def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
     """Fréchet distance of the normal distributions with two means and covariances.
 
     `|m₁ − m₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½)`. The trace of the root is the sum of the
@@ -44,7 +46,9 @@ def frechet_distance(ours, theirs):
     return float(max(distance, 0.0))
 
 
-def kernel_distance(ours, theirs, seed=0):
+def kernel_distance(
+    ours: Statistics, theirs: Statistics, seed: int = 0
+) -> tuple[float, float]:
     """Kernel Inception distance: an unbiased squared mean discrepancy.
 
     Of the kernel `(x·y / width + 1)³`, over 100 random subsets of 1,000 of each sample,
@@ -82,7 +86,9 @@ def kernel_distance(ours, theirs, seed=0):
     return float(np.mean(values)), float(np.std(values))
 
 
-def precision_recall(real, drawn, neighbours=NEIGHBOURS):
+def precision_recall(
+    real: Statistics, drawn: Statistics, neighbours: int = NEIGHBOURS
+) -> tuple[float, float]:
     """Improved precision and recall of the manifold of pictures.
 
     A ball about each picture reaches to its `neighbours`-th nearest of the same set.
@@ -116,7 +122,7 @@ def precision_recall(real, drawn, neighbours=NEIGHBOURS):
     )
 
 
-def inception_score(statistics):
+def inception_score(statistics: Statistics) -> tuple[float, float]:
     """`exp(E KL(p(y|x) ‖ p(y)))`: pictures are clear, and of many kinds.
 
     Args:

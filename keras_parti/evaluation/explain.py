@@ -1,10 +1,16 @@
 """One page about one prompt: what was drawn, chosen, likely, and looked at."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image
 
 from keras_parti.evaluation.attention import token_probabilities, word_attention
 from keras_parti.evaluation.gallery import PAPER, grid
+
+if TYPE_CHECKING:
+    from keras_parti.models import TextToImage
+
 
 # From cold to hot, read at even steps between: dark violet, blue, green, yellow.
 HEAT = np.array(
@@ -14,7 +20,9 @@ SIZE = 176  # of a picture on the page, in pixels
 COLUMNS = 8
 
 
-def explain_page(prompt, drawn, chain=None):
+def explain_page(
+    prompt: str, drawn: dict[str, np.ndarray], chain: "TextToImage | None" = None
+) -> Image.Image:
     """Draws the page.
 
     Args:

@@ -20,6 +20,7 @@ for 0.79, 1.00 and 0.95.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
 import keras
@@ -49,7 +50,9 @@ class ImageFeatures:
 
     name = "image"
 
-    def __init__(self, image_size=160, weights=None):
+    def __init__(
+        self, image_size: int = 160, weights: str | os.PathLike | None = None
+    ) -> None:
         if image_size < 32:
             raise ValueError(
                 "`image_size` must be at least 32, the stride of the network. "
@@ -105,7 +108,7 @@ class PixelFeatures:
 
     name = "pixels"
 
-    def __init__(self, size=16):
+    def __init__(self, size: int = 16) -> None:
         if size < 1:
             raise ValueError(f"`size` must be positive. Received: size={size}")
         self.size = size

@@ -1,6 +1,8 @@
 """Distances of drawn pictures from real ones: sources, statistics, a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -10,6 +12,10 @@ from keras_parti.evaluation import distances
 from keras_parti.evaluation.parti_prompts import Prompt
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.statistics import Statistics
+
+if TYPE_CHECKING:
+    from keras_parti.evaluation.inception import InceptionFeatures
+
 
 BATCH = 32
 
@@ -67,7 +73,12 @@ class _Plain:
         return {"features": self._network(images)}
 
 
-def picture_statistics(pictures, network, total=None, label="features"):
+def picture_statistics(
+    pictures: Iterable[tuple[str, np.ndarray]],
+    network: "InceptionFeatures",
+    total: int | None = None,
+    label: str = "features",
+) -> Statistics:
     """Computes the statistics of pictures as they come.
 
     Args:
@@ -84,7 +95,8 @@ def picture_statistics(pictures, network, total=None, label="features"):
         ValueError: pictures of several sizes.
     """
     statistics = Statistics(network.width, network.classes, network.name)
-    names, images = [], []
+    names: list[str] = []
+    images: list[np.ndarray] = []
 
     def finish():
         if not images:

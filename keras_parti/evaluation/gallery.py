@@ -4,6 +4,7 @@ Needs Pillow and NumPy only.
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,7 +17,13 @@ MAX_LINES = 3  # of a caption; more is cut, with an ellipsis
 MAX_CHARACTERS = 400  # of a caption, before it is measured: a prompt may have 10,000
 
 
-def grid(images, columns=None, captions=None, size=None, title=None):
+def grid(
+    images: np.ndarray,
+    columns: int | None = None,
+    captions: Sequence[str] | None = None,
+    size: int | None = None,
+    title: str | None = None,
+) -> Image.Image:
     """Arranges pictures in rows, each with its caption below.
 
     Args:
@@ -88,7 +95,12 @@ def grid(images, columns=None, captions=None, size=None, title=None):
     return page
 
 
-def strip(rows, headings=None, size=None, title=None):
+def strip(
+    rows: Sequence[tuple[str, np.ndarray]],
+    headings: Sequence[str] | None = None,
+    size: int | None = None,
+    title: str | None = None,
+) -> Image.Image:
     """Sets rows of pictures below each other, each with a label to its left.
 
     For comparisons down the columns (original, reconstruction) or, with `headings`,

@@ -5,6 +5,7 @@ branch takes the maximum. Its weights are read from the file of the PyTorch port
 the paper used, `pt_inception-2015-12-05-6726825d.pth`, without PyTorch.
 """
 
+import os
 from pathlib import Path
 
 import keras
@@ -32,7 +33,9 @@ class InceptionFeatures:
         OSError: there is no such file, or Keras cannot fetch its own.
     """
 
-    def __init__(self, weights=None, dtype="float32"):
+    def __init__(
+        self, weights: str | os.PathLike | None = None, dtype: str = "float32"
+    ) -> None:
         if weights is None:
             network, self.name = _keras_inception(), "keras-inception"
         else:

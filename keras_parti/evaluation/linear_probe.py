@@ -5,17 +5,30 @@ softmax layer. Beside them stand the raw pixels and the counts of the picture's 
 through such a layer, and the most frequent class.
 """
 
+import os
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from tqdm import tqdm
 
 from keras_parti.compiled import compiled
 from keras_parti.evaluation.reports import markdown_table, write_report
 
+if TYPE_CHECKING:
+    from keras_parti.models import VIM, ViTVQGAN
+
+
 PENALTIES = (1e-3, 1e-2, 1e-1)
 FLAT = 3e-5  # the largest slope at which a fit is done
 
 
-def evaluate_linear_probe(vim, train, test, out, batch_size=64):
+def evaluate_linear_probe(
+    vim: "VIM",
+    train: dict[str, Any],
+    test: dict[str, Any],
+    out: str | os.PathLike,
+    batch_size: int = 64,
+) -> dict[str, Any]:
     """Measures the features of every block and writes the figures.
 
     Args:
@@ -74,7 +87,13 @@ def evaluate_linear_probe(vim, train, test, out, batch_size=64):
     return results
 
 
-def read_labelled(tokenizer, name_or_dir, split, feature, batch_size=64):
+def read_labelled(
+    tokenizer: "ViTVQGAN",
+    name_or_dir: str | os.PathLike,
+    split: str,
+    feature: str,
+    batch_size: int = 64,
+) -> dict[str, Any]:
     """Reads a split of a picture set as `evaluate_linear_probe` takes it.
 
     Args:
@@ -94,7 +113,7 @@ def read_labelled(tokenizer, name_or_dir, split, feature, batch_size=64):
     from keras_parti import data  # needs TensorFlow
 
     encode = compiled(lambda x: {"ids": tokenizer.encode(x)}, tokenizer)
-    columns = {"images": [], "ids": [], "labels": []}
+    columns: dict[str, list] = {"images": [], "ids": [], "labels": []}
     size = tokenizer.config.image_size
     for batch in data.load(name_or_dir, split, batch_size, image_size=size):
         images = batch["image"].numpy()

@@ -12,7 +12,10 @@ samples are equally wrong. So a fourth measure counts how far down the list the 
 picture stands that the prompt is the caption of.
 """
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +26,9 @@ from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import draw_samples
 from keras_parti.metrics import recall
+from keras_parti.models import CoCa
 from keras_parti.models.choosing import similarities
+from keras_parti.text import Vocabulary
 
 COUNTS = (1, 5)
 MEASURES = {
@@ -41,20 +46,20 @@ CHOICES = {
 
 
 def evaluate_matching(
-    coca,
-    vocabulary,
-    splits,
-    out,
+    coca: CoCa,
+    vocabulary: Vocabulary,
+    splits: dict[str, Pictures],
+    out: str | os.PathLike,
     *,
-    generate=None,
-    sets=("heldout_style", "heldout_tone"),
-    features="joined",
-    num_samples=16,
-    guidance_scale=1.0,
-    num_queries=100,
-    model_name="",
-    seed=0,
-):
+    generate: Callable[..., dict[str, np.ndarray]] | None = None,
+    sets: Sequence[str] = ("heldout_style", "heldout_tone"),
+    features: str = "joined",
+    num_samples: int = 16,
+    guidance_scale: float = 1.0,
+    num_queries: int = 100,
+    model_name: str = "",
+    seed: int = 0,
+) -> dict[str, Any]:
     """Measures recall and, where there is a Parti, choice; writes the figures.
 
     Args:
@@ -87,7 +92,7 @@ def evaluate_matching(
             f"One of `sets` must be among the splits, {', '.join(splits)}. "
             f"Received: sets={sets}"
         )
-    results = {"recall": {}, "choice": {}, "num_samples": num_samples}
+    results: dict[str, Any] = {"recall": {}, "choice": {}, "num_samples": num_samples}
     for name, pictures in splits.items():
         if name != "train" and len(pictures):
             scores = similarities(
@@ -113,8 +118,9 @@ def evaluate_matching(
             "likelihood": likelihood,
             "coca": _ranked(coca, vocabulary, images, wanted.prompts),
         }
-        judged = judge(images, gallery, wanted, features)
-        results["choice"] = {"queries": len(wanted), **choices(*judged, ranks, seed)}
+        right, places = judge(images, gallery, wanted, features)
+        found = choices(right, places, ranks, seed)
+        results["choice"] = {"queries": len(wanted), **found}
     write_report(out, results, _report(results))
     return results
 

@@ -1,5 +1,6 @@
 """PartiPrompts: 1,632 prompts in 12 categories and 11 challenges, as published."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ class Prompt(NamedTuple):
     note: str  # often empty
 
 
-def read_prompts(path=None):
+def read_prompts(path: str | os.PathLike | None = None) -> list[Prompt]:
     """Reads PartiPrompts, or prompts of one's own in the same form.
 
     UTF-8, a row a line, fields divided by tabs. Quotation marks are letters: a prompt

@@ -1,6 +1,9 @@
 """A labelled picture set in memory, as the measures here need it."""
 
 import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,7 +33,7 @@ class Pictures:
         return len(self.images)
 
     @classmethod
-    def load(cls, name_or_dir, split):
+    def load(cls, name_or_dir: str | os.PathLike, split: str) -> Self:
         """Reads a split of a captioned picture set.
 
         Args:
@@ -49,7 +52,7 @@ class Pictures:
         return cls.from_examples(load(name_or_dir, split))
 
     @classmethod
-    def from_examples(cls, examples):
+    def from_examples(cls, examples: Iterable[dict[str, Any]]) -> Self:
         """Collects the single examples of `keras_parti.data.load`."""
         images, texts = [], []
         for example in examples:
@@ -60,7 +63,7 @@ class Pictures:
         return cls.from_arrays({"image": images, **columns})
 
     @classmethod
-    def from_arrays(cls, arrays):
+    def from_arrays(cls, arrays: dict[str, Any]) -> Self:
         """Takes the columns of `keras_parti.data.load_npz`."""
         if not {"captions", "name"} <= set(arrays) and len(arrays["image"]):
             raise ValueError(
@@ -77,22 +80,27 @@ class Pictures:
             np.array(arrays.get("tone", empty), np.str_),
         )
 
-    def take(self, indices, prompts=None):
+    def take(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        prompts: Sequence[str] | np.ndarray | None = None,
+    ) -> Self:
         """Returns the pictures of some indices, optionally under other prompts."""
-        taken = Pictures(
-            self.images[indices],
-            self.prompts[indices],
-            [self.synonyms[index] for index in indices],
-            self.names[indices],
-            self.styles[indices],
-            self.tones[indices],
+        taken = dataclasses.replace(
+            self,
+            images=self.images[indices],
+            prompts=self.prompts[indices],
+            synonyms=[self.synonyms[index] for index in indices],
+            names=self.names[indices],
+            styles=self.styles[indices],
+            tones=self.tones[indices],
         )
         if prompts is None:
             return taken
         return dataclasses.replace(taken, prompts=np.array(prompts, np.str_))
 
-    @staticmethod
-    def join(parts):
+    @classmethod
+    def join(cls, parts: Iterable[Self]) -> Self:
         """Returns all pictures of several sets, in their order."""
         parts = [part for part in parts if len(part)]
         if not parts:
@@ -103,10 +111,12 @@ class Pictures:
         ]
         images, prompts, names, styles, tones = columns
         synonyms = [texts for part in parts for texts in part.synonyms]
-        return Pictures(images, prompts, synonyms, names, styles, tones)
+        return cls(images, prompts, synonyms, names, styles, tones)
 
 
-def load_images(name_or_dir, split, image_size):
+def load_images(
+    name_or_dir: str | os.PathLike, split: str, image_size: int
+) -> np.ndarray:
     """Reads the pictures of a split, whether or not anything is said of them.
 
     Args:

@@ -8,12 +8,16 @@ import base64
 import hashlib
 import io
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from keras_parti.evaluation.parti_prompts import Prompt
 from keras_parti.evaluation.prompt_run import SCORES, read_records, read_run
 from keras_parti.evaluation.reports import markdown_table, write_report
 
@@ -40,7 +44,15 @@ KINDS = {
 }
 
 
-def write_prompt_report(out, prompts, num_samples, *, against=None, keep=4, note=""):
+def write_prompt_report(
+    out: str | os.PathLike,
+    prompts: Sequence[Prompt],
+    num_samples: int,
+    *,
+    against: str | os.PathLike | None = None,
+    keep: int = 4,
+    note: str = "",
+) -> dict[str, Any]:
     """Writes `results.json`, `table.md` and `report.html` into a run's folder.
 
     Args:

@@ -15,12 +15,16 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
+
+from keras_parti.evaluation.parti_prompts import Prompt
 
 ROWS = 16  # prompts drawn together: where the rate of the shipped model is highest
 KEY = "keras_parti"  # of the PNG text that holds the record, as JSON
@@ -43,16 +47,16 @@ SCORES = {
 
 
 def draw_prompts(
-    generate,
-    prompts,
-    out,
+    generate: Callable[..., dict[str, np.ndarray]],
+    prompts: Sequence[Prompt],
+    out: str | os.PathLike,
     *,
-    num_samples=1,
-    seed=0,
-    shard=(0, 1),
-    score="likelihood",
-    **identity,
-):
+    num_samples: int = 1,
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    score: str = "likelihood",
+    **identity: Any,
+) -> int:
     """Draws what is missing of the pictures of some prompts.
 
     The j-th picture of every prompt has the seed `seed + j`, so that

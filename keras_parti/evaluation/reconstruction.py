@@ -1,6 +1,8 @@
 """How faithful a tokenizer is: PSNR, SSIM, use of its codebook, before and after."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ from tqdm import tqdm
 
 from keras_parti.evaluation.features import PixelFeatures
 from keras_parti.evaluation.gallery import strip
+from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
 
@@ -15,7 +18,14 @@ THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of it
 SHOWN_SIZE = (128, 256)  # least and largest width of a picture in the strip, in pixels
 
 
-def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=10):
+def evaluate_reconstruction(
+    tokenizer: Any,
+    pictures: np.ndarray | Pictures,
+    out: str | os.PathLike,
+    *,
+    batch_size: int = 32,
+    columns: int = 10,
+) -> dict[str, Any]:
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
     Three baselines stand beside it: a thumbnail of one pixel an id (mean over areas)
@@ -50,7 +60,7 @@ def evaluate_reconstruction(tokenizer, pictures, out, *, batch_size=32, columns=
     num_codes = tokenizer.config.num_codes
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
-    scores = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
+    scores: dict[str, dict] = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
     shown = np.unique(np.linspace(0, len(images) - 1, columns).astype(int))
     rebuilt = {}
     starts = range(0, len(images), batch_size)

@@ -13,7 +13,10 @@ tone for 100 % by the thumbnail, 72 % by the joined features, 46 % by the ImageN
 network, which was trained to ignore colour (100 pictures of held-out tones).
 """
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +26,7 @@ from keras_parti.evaluation.nearest import SPACES, Index
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import best_of_weights, draw_samples
+from keras_parti.typing import Tensor
 
 # Words of the tables.
 SETS = {
@@ -66,22 +70,22 @@ COMPARED = (
 
 
 def evaluate_retrieval(
-    generate,
-    reconstruct,
-    splits,
-    out,
+    generate: Callable[..., dict[str, np.ndarray]],
+    reconstruct: Callable[[Tensor], Tensor] | None,
+    splits: dict[str, Pictures],
+    out: str | os.PathLike,
     *,
-    features=("joined", "image", "pixels"),
-    num_queries=100,
-    num_samples=16,
-    guidance_scale=1.5,
-    guidance_scales=(1.0, 1.5, 3.0),
-    best_of=(1, 4, 16),
-    num_guidance_queries=25,
-    score=None,
-    model_name="",
-    seed=0,
-):
+    features: Sequence[str] = ("joined", "image", "pixels"),
+    num_queries: int = 100,
+    num_samples: int = 16,
+    guidance_scale: float = 1.5,
+    guidance_scales: Sequence[float] = (1.0, 1.5, 3.0),
+    best_of: Sequence[int] = (1, 4, 16),
+    num_guidance_queries: int = 25,
+    score: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None,
+    model_name: str = "",
+    seed: int = 0,
+) -> dict[str, Any]:
     """Measures text control and writes the figures, tables and pictures of it.
 
     Prompts are the canonical captions of pictures of `train`, `heldout_style` and
@@ -148,7 +152,7 @@ def evaluate_retrieval(
             label=f"{label}, guidance {scale:g}",
         )
 
-    results = {
+    results: dict[str, Any] = {
         "model": model_name,
         "gallery": {name: len(pictures) for name, pictures in splits.items()},
         "num_samples": num_samples,

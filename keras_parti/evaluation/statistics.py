@@ -6,6 +6,9 @@ order, add up to those of the whole; and a file of them takes the place of the p
 
 import dataclasses
 import hashlib
+import os
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -46,7 +49,12 @@ class Statistics:
         self.probabilities = np.zeros((SPLITS, self.classes))
         self.entropies = np.zeros(SPLITS)  # sums of p log p
 
-    def add(self, names, features, logits=None):
+    def add(
+        self,
+        names: Sequence[str],
+        features: np.ndarray,
+        logits: np.ndarray | None = None,
+    ) -> None:
         """Adds pictures.
 
         Args:
@@ -82,7 +90,7 @@ class Statistics:
             np.add.at(part.entropies, split, terms.sum(axis=1))
         self.merge(part)
 
-    def merge(self, other):
+    def merge(self, other: Self) -> None:
         """Adds the pictures of other statistics to these.
 
         Raises:
@@ -118,17 +126,17 @@ class Statistics:
         """float64 `(width, width)`, unbiased: divided by the count less one."""
         return self.scatter / max(self.count - 1, 1)
 
-    def features(self):
+    def features(self) -> np.ndarray:
         """Returns the sample, float32 `(n, width)`, in an order of its own."""
         return self.sample[np.argsort(self.keys, kind="stable")]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes an `.npz` file, whole or not at all."""
         arrays = {name: np.asarray(getattr(self, name)) for name in _FIELDS}
         write_npz(path, arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> Self:
         """Reads a file of `save`; never unpickles.
 
         Raises:

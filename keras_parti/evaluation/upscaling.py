@@ -5,7 +5,10 @@ adversarial one makes up detail, which costs PSNR and looks right. LPIPS asks a 
 how alike two pictures look.
 """
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,15 +17,24 @@ from tqdm import tqdm
 from keras_parti.evaluation.gallery import strip
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.metrics import psnr, ssim
+from keras_parti.models import Perceptual
 from keras_parti.models.degradation import enlarge
+from keras_parti.typing import Tensor
 
 INTERPOLATIONS = ("nearest", "bicubic")
 WINDOW = 64  # pixels along each side of what the strip shows of a picture, at most
 
 
 def evaluate_upscaling(
-    upscalers, degrade, pictures, scale, out, *, perceptual=None, columns=6
-):
+    upscalers: dict[str, Callable[[Tensor], Tensor]],
+    degrade: Callable[[Tensor], Tensor],
+    pictures: np.ndarray,
+    scale: int,
+    out: str | os.PathLike,
+    *,
+    perceptual: Perceptual | None = None,
+    columns: int = 6,
+) -> dict[str, Any]:
     """Measures upsamplers on originals made small, and writes the figures.
 
     All pixels and all three channels count; pictures are compared before they are
@@ -63,9 +75,11 @@ def evaluate_upscaling(
     if perceptual is not None:
         measures["lpips"] = perceptual
     names = (*INTERPOLATIONS, *upscalers)
-    scores = {measure: {name: [] for name in names} for measure in measures}
+    scores: dict[str, dict[str, list[float]]] = {
+        measure: {name: [] for name in names} for measure in measures
+    }
     shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
-    strips = {name: [] for name in (*names, "original")}
+    strips: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
         original = pictures[index : index + 1].astype(np.float32) / 255.0
         small = degrade(original)
@@ -82,7 +96,7 @@ def evaluate_upscaling(
             window = most_detailed(pictures[index])
             for name, copy in (copies | {"original": original}).items():
                 strips[name].append(copy[0][window])
-    results = {
+    results: dict[str, Any] = {
         "pictures": len(pictures),
         "scale": scale,
         **{

@@ -6,6 +6,7 @@ update. XLA's partitioner compiles it from shapes alone: nothing is allocated or
 
 import dataclasses
 import re
+from typing import Any
 
 import jax
 import keras
@@ -15,8 +16,9 @@ from keras import ops
 
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.mesh.gspmd import patterns
-from keras_parti.mesh.layouts import axis_sizes
+from keras_parti.mesh.layouts import Layout, axis_sizes
 from keras_parti.mesh.scanned import ScannedParti
+from keras_parti.models import Parti, PartiConfig
 from keras_parti.optimizers import Adafactor
 
 CLIP = 4.0  # largest norm of all gradients (Parti, section 3)
@@ -75,8 +77,13 @@ class ScannedStep:
     """
 
     def __init__(
-        self, config, layout, batch_size, dtype="mixed_bfloat16", rematerialise=True
-    ):
+        self,
+        config: PartiConfig,
+        layout: Layout,
+        batch_size: int,
+        dtype: str = "mixed_bfloat16",
+        rematerialise: bool = True,
+    ) -> None:
         layout.check(axis_sizes(config, batch_size))
         self.mesh = _mesh(layout)
         # Variables made in this scope have a shape and no value.
@@ -149,7 +156,7 @@ class ScannedStep:
         step = state["step"] + 1
         return {"weights": weights, "slots": slots, "seeds": seeds, "step": step}, loss
 
-    def begin(self, model, seed=0):
+    def begin(self, model: Parti, seed: int = 0) -> dict[str, Any]:
         """Returns a state of arrays, the weights a Keras model's, on the devices.
 
         Args:
@@ -175,7 +182,7 @@ class ScannedStep:
             self.state,
         )
 
-    def compile(self):
+    def compile(self) -> Any:
         """Returns the step as `jax.stages.Compiled`, its state updated in place."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state)
         step = jax.jit(self, donate_argnums=0, out_shardings=(shardings, None))

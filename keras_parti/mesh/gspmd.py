@@ -5,13 +5,18 @@ Parti) splits the computation after the variables' layouts.
 """
 
 import re
+from collections.abc import Sequence
 
 import keras
 
+from keras_parti.mesh.layouts import Layout
 from keras_parti.mesh.variables import variables_of
+from keras_parti.models import PartiConfig
 
 
-def distribution(config, layout, devices=None):
+def distribution(
+    config: PartiConfig, layout: Layout, devices: Sequence[str] | None = None
+) -> keras.distribution.ModelParallel:
     """Returns the `keras.distribution.ModelParallel` that a layout describes.
 
     Set it with `keras.distribution.set_distribution` before the model is made. Of the

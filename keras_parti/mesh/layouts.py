@@ -7,6 +7,7 @@ Both are written in Mesh-TensorFlow's notation: a mesh as `"data:8;model:4"`, ru
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 # The axes of every weight and activation of Parti. `length` are the places of an image,
 # `memory` those of a text, `kv` is the width of a head, `vocab` ids of text or image.
@@ -116,15 +117,17 @@ class Layout:
         """Number of devices of the mesh."""
         return math.prod(self.axes.values())
 
-    def pieces(self, axis):
+    def pieces(self, axis: str) -> int:
         """Returns the number of pieces that an axis of a tensor is split into."""
         return self.axes.get(self.splits.get(axis), 1)
 
-    def padded(self, axis, size):
+    def padded(self, axis: str, size: int) -> int:
         """Returns the least size, not below `size`, that an axis can be split at."""
         return -(-size // self.pieces(axis)) * self.pieces(axis)
 
-    def slice_shape(self, axes, shape):
+    def slice_shape(
+        self, axes: tuple[str, ...], shape: tuple[int, ...]
+    ) -> tuple[int, ...]:
         """Returns the shape of one device's part of a tensor.
 
         Args:
@@ -137,7 +140,7 @@ class Layout:
             for axis, size in zip(axes, shape, strict=True)
         )
 
-    def between(self, devices):
+    def between(self, devices: Sequence[int]) -> str:
         """Returns the axes of the mesh along which devices differ, joined by ",".
 
         Args:
@@ -150,7 +153,7 @@ class Layout:
             different = [device // size for device in different]
         return ",".join(reversed(names))
 
-    def check(self, sizes):
+    def check(self, sizes: dict[str, int]) -> None:
         """Raises `ValueError` where an axis does not split evenly.
 
         Args:

@@ -6,6 +6,7 @@ matrix products, from the layout, and from what vendors publish of their devices
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from keras_parti.mesh.accelerators import ACCELERATORS
 from keras_parti.mesh.layouts import PRESETS, Layout, axis_sizes
@@ -16,6 +17,10 @@ from keras_parti.mesh.operations import (
     products_of,
 )
 from keras_parti.mesh.variables import variables_of
+
+if TYPE_CHECKING:
+    from keras_parti.models import PartiConfig
+
 
 __all__ = ["Plan", "plan", "search"]
 
@@ -81,13 +86,13 @@ class Plan:
 
 
 def plan(
-    config,
-    layout,
-    batch_size,
-    device="tpu_v4",
-    dtype="mixed_bfloat16",
-    rematerialise=True,
-):
+    config: "PartiConfig",
+    layout: Layout,
+    batch_size: int,
+    device: str = "tpu_v4",
+    dtype: str = "mixed_bfloat16",
+    rematerialise: bool = True,
+) -> Plan:
     """Plans a run of Adafactor on a mesh.
 
     Args:
@@ -145,7 +150,13 @@ def plan(
     )
 
 
-def search(config, devices, batch_size, device="tpu_v4", dtype="mixed_bfloat16"):
+def search(
+    config: "PartiConfig",
+    devices: int,
+    batch_size: int,
+    device: str = "tpu_v4",
+    dtype: str = "mixed_bfloat16",
+) -> list[Plan]:
     """Finds the layouts that fit, the fastest first.
 
     Tried are all meshes of a data axis and a model axis, the named layouts, and `two_d`

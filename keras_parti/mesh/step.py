@@ -1,13 +1,17 @@
 """One step of training Parti on a mesh: its graph, on devices, with its state."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_parti.mesh.adafactor import MeshAdafactor
 from keras_parti.mesh.compat import mtf, tf1
-from keras_parti.mesh.layouts import axis_sizes
+from keras_parti.mesh.layouts import Layout, axis_sizes
 from keras_parti.mesh.parti import PartiGraph, ids_before
 from keras_parti.mesh.variables import arrays_of, variables_of
+from keras_parti.models import PartiConfig
 
 
 class StepGraph:
@@ -57,10 +61,10 @@ class StepGraph:
         self.gradients = mtf.gradients(
             [self.loss], [self.parti.variables[v.name] for v in variables]
         )
-        optimizer = MeshAdafactor(
+        adafactor = MeshAdafactor(
             self.parti, self.inputs["rate"], self.inputs["step"], **optimizer
         )
-        self.updates, self.norm = optimizer.updates(variables, self.gradients)
+        self.updates, self.norm = adafactor.updates(variables, self.gradients)
 
     def add_evaluation(self):
         """Adds the logits, the loss and the accuracy without dropout."""
@@ -95,7 +99,14 @@ class MeshStep:
         ['gradient_norm', 'loss', 'token_accuracy']
     """
 
-    def __init__(self, config, layout, batch_size, devices=None, **options):
+    def __init__(
+        self,
+        config: PartiConfig,
+        layout: Layout,
+        batch_size: int,
+        devices: Sequence[str] | None = None,
+        **options: Any,
+    ) -> None:
         self.config, self.layout = config, layout
         self.devices = devices or _devices(layout.devices)
         if len(self.devices) != layout.devices:
@@ -125,14 +136,14 @@ class MeshStep:
             self._test = [export(x) for x in step.test]
             self._graph = graph
         cpus = sum("cpu" in device.lower() for device in self.devices)
-        options = tf1.ConfigProto(device_count={"CPU": max(1, cpus)})
+        session = tf1.ConfigProto(device_count={"CPU": max(1, cpus)})
         # Of a small Parti on four devices the first step takes 1.1 s of CPU without
         # TensorFlow's rewriting of graphs and 7.2 s with it; later steps are as fast.
-        options.graph_options.rewrite_options.disable_meta_optimizer = True
-        self._session = tf1.Session(graph=graph, config=options)
+        session.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session = tf1.Session(graph=graph, config=session)
         self._state = {array.name: array for array in arrays_of(config)}
 
-    def load(self, arrays, done=0):
+    def load(self, arrays: dict[str, np.ndarray], done: int = 0) -> None:
         """Puts weights, and where given the optimiser's state, on the devices.
 
         All in one run of the session, because each run of other operations goes
@@ -144,7 +155,7 @@ class MeshStep:
                 not among them is zero.
             done: int. Steps that are behind them.
         """
-        feed = {}
+        feed: dict[Any, np.ndarray] = {}
         for name, array in self._state.items():
             value = arrays.get(name)
             if value is None:
@@ -156,7 +167,7 @@ class MeshStep:
         self._session.run(initializers, feed)
         self.done = done
 
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         """Returns a dict from names to arrays of weights and optimiser state."""
         slices = {
             name: {begin: variable for variable, begin in self._slices[name]}
@@ -165,7 +176,7 @@ class MeshStep:
         parts = self._session.run(slices)
         return {name: self._joined(a, parts[name]) for name, a in self._state.items()}
 
-    def train(self, ids, rate):
+    def train(self, ids: dict[str, np.ndarray], rate: float) -> dict[str, float]:
         """Runs a step of training.
 
         Args:
@@ -181,17 +192,17 @@ class MeshStep:
         self.done += 1
         return {"loss": loss, "token_accuracy": accuracy, "gradient_norm": norm}
 
-    def evaluate(self, ids):
+    def evaluate(self, ids: dict[str, np.ndarray]) -> dict[str, float]:
         """Returns `loss` and `token_accuracy` of a batch, without dropout."""
         loss, accuracy = self._run(self._test, ids)
         return {"loss": loss, "token_accuracy": accuracy}
 
-    def logits(self, ids):
+    def logits(self, ids: dict[str, np.ndarray]) -> np.ndarray:
         """Returns float32 logits `(batch, num_tokens, num_codes)`, without dropout."""
         logits = self._run(self._exported(self._step.logits), ids)
         return logits[..., : self.config.num_codes]
 
-    def gradients(self, ids):
+    def gradients(self, ids: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Returns a dict from the names of variables to the loss' gradients by them."""
         variables = variables_of(self.config)
         exported = [self._exported(gradient) for gradient in self._step.gradients]

@@ -1,6 +1,8 @@
 """Trains Parti on a mesh, on token caches; a killed run goes on, on any other mesh."""
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ from tqdm import tqdm
 
 from keras_parti.layers.embeddings import BOS, EOS, PAD
 from keras_parti.mesh.checkpoints import read_checkpoint, write_checkpoint
+from keras_parti.mesh.layouts import Layout
 from keras_parti.mesh.parti import ids_before
 from keras_parti.mesh.step import MeshStep
 from keras_parti.mesh.weights import from_keras, to_keras
-from keras_parti.models import Parti
+from keras_parti.models import Parti, PartiConfig
+from keras_parti.text import Vocabulary
 from keras_parti.training.guards import check_finite
 from keras_parti.training.parti import (
     batches,
@@ -26,24 +30,24 @@ logger = logging.getLogger(__name__)
 
 
 def train_on_mesh(
-    config,
-    layout,
-    caches,
-    vocabulary,
-    workdir,
-    steps=3_000,
-    batch_size=32,
-    learning_rate=1e-3,
-    warmup_steps=200,
-    schedule="cosine",
-    label_rate=0.0,
-    steps_per_epoch=100,
-    seed=0,
-    initial=None,
-    dtype="float32",
-    rematerialise=False,
-    devices=None,
-):
+    config: PartiConfig,
+    layout: Layout,
+    caches: str | os.PathLike | dict[str, float],
+    vocabulary: Vocabulary,
+    workdir: str | os.PathLike,
+    steps: int = 3_000,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 200,
+    schedule: str = "cosine",
+    label_rate: float = 0.0,
+    steps_per_epoch: int = 100,
+    seed: int = 0,
+    initial: Parti | None = None,
+    dtype: str = "float32",
+    rematerialise: bool = False,
+    devices: Sequence[str] | None = None,
+) -> Parti:
     """Trains Parti with Adafactor; resumes where `workdir` has a run.
 
     The run's folder is that of `keras_parti.training.parti.train_parti`: the same

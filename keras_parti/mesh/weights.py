@@ -4,9 +4,10 @@ import keras
 import numpy as np
 
 from keras_parti.mesh.variables import variables_of
+from keras_parti.models import Parti
 
 
-def from_keras(model):
+def from_keras(model: Parti) -> dict[str, np.ndarray]:
     """Returns a Keras model's weights as a mesh takes them.
 
     Args:
@@ -26,7 +27,7 @@ def from_keras(model):
     return arrays
 
 
-def to_keras(arrays, model):
+def to_keras(arrays: dict[str, np.ndarray], model: Parti) -> None:
     """Gives a Keras model the weights of a mesh.
 
     Args:
