@@ -13,7 +13,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # [`what the line holds`](../the/file.py#L12)
-PLACE = re.compile(r"\[`([^`]+)`\]\(\.\./([\w/.]+\.py)(?:#L(\d+))?\)")
+PLACE = re.compile(r"\[`([^`]+)`\]\(\.\./([\w/.]+\.py)#L(\d+)\)")
 ROW = re.compile(r"^\| `([^`]+)` \| (?:`([^`]+)`|a free port) \|$", re.MULTILINE)
 
 
