@@ -82,7 +82,7 @@ CASES = [
     ),
     Case(
         layers.EncoderBlock,
-        BLOCK,
+        {**BLOCK, "norm_epsilon": 0.01},
         {"inputs": wave(BATCH, 3, 6), "attention_mask": causal(BATCH, 1, 3, 3)},
         16,
     ),

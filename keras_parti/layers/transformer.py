@@ -12,11 +12,9 @@ from keras_parti.typing import Tensor
 LAYER_NORM_EPSILON = 1e-6
 
 
-def layer_norm(name, dtype=None):
+def layer_norm(name, dtype=None, epsilon=LAYER_NORM_EPSILON):
     """Returns the layer normalisation that all our stacks use."""
-    return keras.layers.LayerNormalization(
-        epsilon=LAYER_NORM_EPSILON, name=name, dtype=dtype
-    )
+    return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -88,6 +86,7 @@ class _Block(keras.layers.Layer):
         activation_dropout_rate,
         attention_dropout_rate,
         window=None,
+        norm_epsilon=LAYER_NORM_EPSILON,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -98,9 +97,9 @@ class _Block(keras.layers.Layer):
         self.activation_dropout_rate = activation_dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
         dtype = self.dtype_policy
-        self.attention_norm = layer_norm("attention_norm", dtype)
+        self.attention_norm = layer_norm("attention_norm", dtype, norm_epsilon)
         self.attention = self._attention("attention", window)
-        self.feed_forward_norm = layer_norm("feed_forward_norm", dtype)
+        self.feed_forward_norm = layer_norm("feed_forward_norm", dtype, norm_epsilon)
         rate = activation_dropout_rate
         self.feed_forward = FeedForward(
             mlp_dim,
@@ -161,6 +160,7 @@ class EncoderBlock(_Block):
             layer. None: `dropout_rate`.
         attention_dropout_rate: float in `[0, 1)`. Dropout of attention weights. None:
             `dropout_rate`.
+        norm_epsilon: float. What the norms add to a variance.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
@@ -179,6 +179,7 @@ class EncoderBlock(_Block):
         dropout_rate: float = 0.0,
         activation_dropout_rate: float | None = None,
         attention_dropout_rate: float | None = None,
+        norm_epsilon: float = LAYER_NORM_EPSILON,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -188,8 +189,10 @@ class EncoderBlock(_Block):
             dropout_rate,
             activation_dropout_rate,
             attention_dropout_rate,
+            norm_epsilon=norm_epsilon,
             **kwargs,
         )
+        self.norm_epsilon = norm_epsilon
 
     def call(
         self,
@@ -207,6 +210,9 @@ class EncoderBlock(_Block):
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "norm_epsilon": self.norm_epsilon}
 
 
 @keras.saving.register_keras_serializable("keras_parti")

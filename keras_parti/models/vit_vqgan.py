@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_parti import layers
 from keras_parti.layers.embeddings import from_patches
-from keras_parti.layers.transformer import layer_norm
+from keras_parti.layers.transformer import LAYER_NORM_EPSILON, layer_norm
 from keras_parti.models.base import (
     ConfigModel,
     check_heads,
@@ -19,6 +19,7 @@ from keras_parti.models.base import (
 from keras_parti.typing import Tensor
 
 OUTPUTS = ("logit_laplace", "rgb")
+HEADS = ("tanh", "linear")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,12 @@ class ViTVQGANConfig:
     # logit-Laplace distribution. "rgb": it gives RGB, as in Parti, appendix H.
     output: str = "logit_laplace"
     laplace_epsilon: float = 0.1  # ε of DALL-E's map of pixels into (0, 1)
+    # What others' weights need; the defaults are ours. Activation and norm of the
+    # blocks are not published: those of the ViT that the paper cites.
+    activation: str = "gelu"  # inside blocks, by its name in Keras
+    norm_epsilon: float = LAYER_NORM_EPSILON
+    # Behind each tower: "tanh", Dense–tanh–Dense as in section 3.1, or "linear", Dense.
+    head: str = "tanh"
 
     def __post_init__(self):
         check_positive(self)
@@ -58,6 +65,10 @@ class ViTVQGANConfig:
             raise ValueError(
                 f"`output` is one of {', '.join(OUTPUTS)}. "
                 f"Received: output={self.output!r}"
+            )
+        if self.head not in HEADS:
+            raise ValueError(
+                f"`head` is one of {', '.join(HEADS)}. Received: head={self.head!r}"
             )
         if not 0 < self.laplace_epsilon < 0.5:
             raise ValueError(
@@ -77,25 +88,34 @@ class ViTVQGANConfig:
 
 
 class _Tower(keras.layers.Layer):
-    """A stack of encoder blocks with positions before it and a tanh head behind."""
+    """A stack of encoder blocks with positions before it and a head behind."""
 
-    def __init__(
-        self, embedding, length, num_layers, heads, mlp_dim, output_dim, **kwargs
-    ):
-        super().__init__(**kwargs)
+    def __init__(self, embedding, output_dim, config, side, **kwargs):
+        super().__init__(name=side, **kwargs)
         dtype = self.dtype_policy
+        fields = ("heads", "mlp_dim", "layers")
+        heads, mlp_dim, num_layers = (getattr(config, f"{side}_{f}") for f in fields)
+        epsilon = config.norm_epsilon
         self.embedding = embedding
-        self.positions = layers.PositionEmbedding(length, dtype=dtype, name="positions")
-        # In-block activation and norm are not published: the GELU and the norm
-        # before each sub-layer of the ViT that the paper cites.
+        self.positions = layers.PositionEmbedding(
+            config.num_tokens, dtype=dtype, name="positions"
+        )
         self.blocks = [
             layers.EncoderBlock(
-                heads, mlp_dim, activation="gelu", dtype=dtype, name=f"block_{i}"
+                heads,
+                mlp_dim,
+                activation=config.activation,
+                norm_epsilon=epsilon,
+                dtype=dtype,
+                name=f"block_{i}",
             )
             for i in range(num_layers)
         ]
-        self.norm = layer_norm("norm", dtype)
-        self.head = layers.TanhHead(mlp_dim, output_dim, dtype=dtype, name="head")
+        self.norm = layer_norm("norm", dtype, epsilon)
+        if config.head == "tanh":
+            self.head = layers.TanhHead(mlp_dim, output_dim, dtype=dtype, name="head")
+        else:
+            self.head = keras.layers.Dense(output_dim, dtype=dtype, name="head")
 
     def build(self, input_shape):
         self.embedding.build(input_shape)
@@ -119,7 +139,7 @@ class ViTVQGAN(ConfigModel):
     """Turns images into ids of a codebook, and ids into images.
 
     Each tower is patches or codes → learned positions → pre-norm Transformer →
-    final norm → Dense–tanh–Dense. The encoder's second dense layer is the linear
+    final norm → Dense–tanh–Dense. The encoder's last dense layer is the linear
     projection to the code width (factorised codes). The quantizer adds its loss to
     `losses`; the losses of the pictures are given to `compile`.
 
@@ -157,13 +177,10 @@ class ViTVQGAN(ConfigModel):
             layers.PatchEmbedding(
                 config.patch_size, config.encoder_dim, dtype=dtype, name="patches"
             ),
-            config.num_tokens,
-            config.encoder_layers,
-            config.encoder_heads,
-            config.encoder_mlp_dim,
             config.code_dim,
+            config,
+            "encoder",
             dtype=dtype,
-            name="encoder",
         )
         self.quantizer = layers.VectorQuantizer(
             config.num_codes,
@@ -176,13 +193,10 @@ class ViTVQGAN(ConfigModel):
         channels = 6 if config.output == "logit_laplace" else 3
         self.decoder = _Tower(
             keras.layers.Dense(config.decoder_dim, dtype=dtype, name="codes"),
-            config.num_tokens,
-            config.decoder_layers,
-            config.decoder_heads,
-            config.decoder_mlp_dim,
             channels * config.patch_size**2,
+            config,
+            "decoder",
             dtype=dtype,
-            name="decoder",
         )
         codes_shape = (None, config.num_tokens, config.code_dim)
         self.encoder.build((None, config.image_size, config.image_size, 3))
