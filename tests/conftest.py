@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     # After collection, because only then it is known whether any test wants
     # TensorFlow: importing it takes seconds. None is the block of a JAX run.
     tf = sys.modules.get("tensorflow")
@@ -19,6 +19,19 @@ def pytest_collection_finish():
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
+        if session.config.pluginmanager.hasplugin("_cov"):
+            _leave_as_written()
+
+
+def _leave_as_written():
+    """Keeps AutoGraph from running copies, in which no line of ours would be counted.
+
+    All other runs go through it, as those of users do; nothing of ours needs it.
+    """
+    from tensorflow.python.autograph.core import config
+
+    ours = config.DoNotConvert("keras_parti")
+    config.CONVERSION_RULES = (ours, *config.CONVERSION_RULES)
 
 
 @pytest.fixture(autouse=True)
