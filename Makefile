@@ -70,7 +70,7 @@ mutations: $(VENV)/.tests
 	$(BIN)/python tests/mutations.py --jobs $(JOBS)
 
 examples: $(VENV)/.tests
-	$(BIN)/python -m pytest -m slow tests/test_examples.py --durations=0
+	$(BIN)/python -m pytest -n $(JOBS) -m slow tests/test_examples.py --durations=0
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
