@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage slow mutations examples lint audit wheel matrix bench \
+.PHONY: help demo test coverage slow mutations examples lint types docs audit wheel matrix bench \
 	evaluate lock clean
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo 'make mutations              deliberate bugs: does a test notice each?'
 	@echo 'make examples               every example with --quick'
 	@echo 'make lint                   ruff: rules and format'
+	@echo 'make types                  mypy: the types of the library'
+	@echo 'make docs                   docs/api.md from the docstrings; the lines that guides name'
 	@echo 'make audit                  known holes of the locked packages; asks the network'
 	@echo 'make wheel                  builds the wheel, installs it elsewhere and uses it'
 	@echo 'make matrix                 other versions of Python, TensorFlow and Keras'
@@ -75,6 +77,13 @@ examples: $(VENV)/.tests
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.tests
+	$(BIN)/mypy
+
+docs: $(VENV)/.tests
+	$(BIN)/python docs/api.py
+	$(BIN)/python tests/guides.py
 
 # Asks the advisories of PyPI. Without them nothing is known, which is no pass.
 audit:
@@ -129,4 +138,4 @@ lock:
 		--output-file requirements-test.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage*

@@ -57,7 +57,9 @@ setup(
         # Pinned exactly, so that one commit is linted and tested alike everywhere.
         "test": [
             "coverage==7.17.3",
+            "griffelib==2.4.1",
             "hypothesis==6.170.15",
+            "mypy==2.4.1",
             "psutil==7.2.2",
             "pytest==9.2.0",
             "pytest-cov==7.1.0",

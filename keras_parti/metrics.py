@@ -116,7 +116,7 @@ class _CodeCounts(keras.metrics.Metric):
         name: str.
     """
 
-    def __init__(self, num_codes, name, **kwargs):
+    def __init__(self, num_codes: int, name: str, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if num_codes < 1:
             raise ValueError(
@@ -128,7 +128,7 @@ class _CodeCounts(keras.metrics.Metric):
             shape=(num_codes,), initializer="zeros", dtype="float32", name="counts"
         )
 
-    def update_state(self, ids, sample_weight=None):
+    def update_state(self, ids: Tensor, sample_weight: Tensor | None = None) -> None:
         """Adds ids to the counts.
 
         Args:

@@ -68,7 +68,8 @@ def check_options(**options):
 
 
 # Pictures drawn for a prompt, and how many of them are shown: as the paper does.
-NUM_SAMPLES, KEEP = 16, 4
+NUM_SAMPLES = 16
+KEEP = 4
 
 
 def check_counts(num_samples, keep=None):

@@ -1,5 +1,6 @@
 """The models. Written in `keras.ops` only."""
 
+from keras_parti.models.base import ConfigModel
 from keras_parti.models.class_to_image import ClassToImage
 from keras_parti.models.coca import CoCa, CoCaConfig
 from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
@@ -18,6 +19,7 @@ __all__ = [
     "ClassToImage",
     "CoCa",
     "CoCaConfig",
+    "ConfigModel",
     "Discriminator",
     "DiscriminatorConfig",
     "Parti",
