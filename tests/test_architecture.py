@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level and from those before it.
 LEVELS = [
-    {"lazy", "presets", "typing"},
+    {"lazy", "presets", "typing", "weight_files"},
     {"layers"},
     {
         "compiled",
@@ -34,7 +34,7 @@ LEVELS = [
 LAZY = {"compiled", "decoding", "sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
 PURE = {"lazy", "presets", "typing", "layers", "losses", "metrics", "models"}
-PURE |= {"optimizers"}
+PURE |= {"optimizers", "weight_files"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

