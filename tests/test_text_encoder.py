@@ -89,6 +89,15 @@ def test_vectors_have_their_lengths():
     np.testing.assert_allclose(lengths, [expected] * 3, rtol=1e-5)
 
 
+def test_a_text_is_compared_by_the_output_at_bos():
+    model = randomised(TextEncoder.from_preset("parti_tiny", **SMALL))
+    inputs = {"text_ids": texts(3), "image_ids": np.zeros((3, 9), "int32")}
+    vectors = np.array(model.encode(texts(3)))[:, 0] @ model.text_projection.kernel
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    found = np.array(model(inputs)["embeddings"])[:, 0] / np.exp(model.log_scale)
+    np.testing.assert_allclose(found, vectors / lengths, atol=1e-5)
+
+
 def test_padding_does_not_change_what_a_text_is():
     model = randomised(TextEncoder.from_preset("parti_tiny", **SMALL))
     before = np.array(model.encode(texts(3)))
