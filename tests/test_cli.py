@@ -41,6 +41,7 @@ COMMANDS = [
     "train detokenizer",
     "train parti",
     "train upsampler",
+    "convert",
     "encode",
     "export",
     "serve",
@@ -107,6 +108,7 @@ def laid_out(tmp_path, monkeypatch):
     for name in (
         "runs/vocab/vocabulary.model",
         "models.config",
+        "vitvq_base.ckpt",
         "photo.jpg",
         "PartiPrompts.tsv",
         "pt_inception-2015-12-05-6726825d.pth",

@@ -1,21 +1,17 @@
 """The network equals its formulas, its weight file runs nothing, pixels are means."""
 
-import collections
 import os
-import pickle
-import struct
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch_files import Storage, Tensor, tensors_of, write_stream
 
 from keras_parti.evaluation import features
 from keras_parti.evaluation.efficientnet import efficientnet_lite, fold_batch_norm
 from keras_parti.evaluation.features import ImageFeatures, PixelFeatures
-from keras_parti.weight_files.torch_file import MAGIC, VERSION, read_torch_file
+from keras_parti.weight_files import read_torch_file
 
 EMOJI = Path(__file__).parent / "fixtures" / "emoji"
 
@@ -27,82 +23,19 @@ def waves(shape, phase=0.0):
 # The weight file
 
 
-class Storage(collections.namedtuple("Storage", "dtype key values")):
-    """Stands for a storage of PyTorch while a weight file is written."""
-
-
-@pytest.fixture
-def torch_names(monkeypatch):
-    """The names of PyTorch that a weight file mentions, for the pickler to find."""
-    torch, inner = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    def _rebuild_tensor_v2():
-        raise AssertionError("only its name is of use")
-
-    for thing, module, name in (
-        (_rebuild_tensor_v2, inner, "_rebuild_tensor_v2"),
-        (type("FloatStorage", (), {}), torch, "FloatStorage"),
-        (type("LongStorage", (), {}), torch, "LongStorage"),
-    ):
-        thing.__module__, thing.__qualname__ = module.__name__, name
-        setattr(module, name, thing)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", inner)
-    return torch, inner
-
-
-class Tensor:
-    """Pickles as a tensor of PyTorch does."""
-
-    def __init__(self, rebuild, storage, offset, shape, strides):
-        self.arguments = (storage, offset, shape, strides, False, {})
-        self.rebuild = rebuild
-
-    def __reduce__(self):
-        return self.rebuild, self.arguments
-
-
-def write_torch_file(path, weights, torch_names, extra=None):
-    """Writes the format of PyTorch before 1.6, each tensor in its own storage."""
-    torch, inner = torch_names
-    tensors, storages = collections.OrderedDict(), []
-    for name, array in weights.items():
-        array = np.asarray(array)
-        kind = torch.LongStorage if array.dtype.kind == "i" else torch.FloatStorage
-        storage = Storage(kind, str(len(storages)), array.ravel("F"))
-        storages.append(storage)
-        strides = np.cumprod((1, *array.shape))[: array.ndim].tolist()
-        tensors[name] = Tensor(
-            inner._rebuild_tensor_v2, storage, 0, array.shape, tuple(strides)
-        )
+def write_torch_file(path, weights, extra=None):
+    tensors, storages = tensors_of(weights)
     tensors.update(extra or {})
-    _write(path, tensors, storages)
+    write_stream(path, tensors, storages)
 
 
-def _write(path, tensors, storages):
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, thing):
-            if isinstance(thing, Storage):
-                return "storage", thing.dtype, thing.key, "cpu", thing.values.size, None
-            return None
-
-    with open(path, "wb") as file:
-        keys = [storage.key for storage in storages]
-        for thing in (MAGIC, VERSION, {"little_endian": True}, tensors, keys):
-            Pickler(file, protocol=2).dump(thing)
-        for storage in storages:
-            dtype = "<i8" if storage.dtype.__name__ == "LongStorage" else "<f4"
-            file.write(struct.pack("<q", storage.values.size))
-            file.write(storage.values.astype(dtype).tobytes())
-
-
-def test_tensors_return_from_a_weight_file(tmp_path, torch_names):
+def test_tensors_return_from_a_weight_file(tmp_path):
     weights = {
         "kernel": waves((5, 3, 7, 2)).astype(np.float32),
         "count": np.array(11),
         "bias": waves((5,)).astype(np.float32),
     }
-    write_torch_file(tmp_path / "w.pth", weights, torch_names)
+    write_torch_file(tmp_path / "w.pth", weights)
     read = read_torch_file(tmp_path / "w.pth")
     assert list(read) == list(weights)
     for name, array in weights.items():
@@ -117,9 +50,9 @@ class Harm:
         return os.mkdir, (str(self.marker),)
 
 
-def test_a_pickle_that_calls_a_function_is_refused_and_not_run(tmp_path, torch_names):
+def test_a_pickle_that_calls_a_function_is_refused_and_not_run(tmp_path):
     harm = {"x": Harm(tmp_path / "harm")}
-    write_torch_file(tmp_path / "w.pth", {}, torch_names, extra=harm)
+    write_torch_file(tmp_path / "w.pth", {}, extra=harm)
     with pytest.raises(ValueError, match=r"asks for `\w+\.mkdir`.*Allowed"):
         read_torch_file(tmp_path / "w.pth")
     assert not (tmp_path / "harm").exists()
@@ -129,20 +62,17 @@ def test_a_pickle_that_calls_a_function_is_refused_and_not_run(tmp_path, torch_n
     ("offset", "shape", "strides"),
     [(0, (8,), (1,)), (5, (3,), (1,)), (-1, (2,), (1,)), (0, (10**9,), (0,))],
 )
-def test_a_tensor_outside_its_storage_is_refused(
-    tmp_path, torch_names, offset, shape, strides
-):
-    torch, inner = torch_names
-    storage = Storage(torch.FloatStorage, "0", np.arange(7.0))
-    tensor = Tensor(inner._rebuild_tensor_v2, storage, offset, shape, strides)
-    _write(tmp_path / "w.pth", {"x": tensor}, [storage])
+def test_a_tensor_outside_its_storage_is_refused(tmp_path, offset, shape, strides):
+    storage = Storage("FloatStorage", "0", np.arange(7.0))
+    tensor = Tensor(storage, offset, shape, strides)
+    write_stream(tmp_path / "w.pth", {"x": tensor}, [storage])
     with pytest.raises(ValueError, match="leaves its storage of 7 elements"):
         read_torch_file(tmp_path / "w.pth")
 
 
-def test_a_torn_weight_file_is_refused_wherever_it_was_cut(tmp_path, torch_names):
+def test_a_torn_weight_file_is_refused_wherever_it_was_cut(tmp_path):
     path = tmp_path / "w.pth"
-    write_torch_file(path, {"kernel": waves((5, 3))}, torch_names)
+    write_torch_file(path, {"kernel": waves((5, 3))})
     whole = path.read_bytes()
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
@@ -264,8 +194,8 @@ def test_missing_weights_are_named():
 
 
 @pytest.fixture
-def tiny_features(tmp_path, torch_names, monkeypatch):
-    write_torch_file(tmp_path / "w.pth", tiny_weights(), torch_names)
+def tiny_features(tmp_path, monkeypatch):
+    write_torch_file(tmp_path / "w.pth", tiny_weights())
     monkeypatch.setattr(
         features, "efficientnet_lite", lambda w: efficientnet_lite(w, STRIDES)
     )

@@ -66,6 +66,7 @@ def build_parser():
     add_train(commands)
     _add_encode(commands)
     _add_export(commands)
+    _add_convert(commands)
     _add_serve(commands)
     add_evaluate(commands)
     add_explain(commands)
@@ -229,6 +230,35 @@ def _add_export(commands):
     )
     words = "of the weights, such as Apache-2.0, for card.md"
     option(command, "--licence", "NAME", words)
+
+
+def _add_convert(commands):
+    command = add_command(
+        commands,
+        "convert",
+        "convert:convert",
+        "make a tokenizer of weights of another implementation",
+        "Reads the weights of a ViT-VQGAN that another implementation has trained, and "
+        "writes a model folder with the same ids and pictures, which every --tokenizer "
+        "takes. Accepted is thuanz123/enhancing-transformers (PyTorch), stage 1: a "
+        "state dict or Lightning checkpoint as .safetensors, .pt, .pth or .ckpt; "
+        "PyTorch is not needed, and nothing of the file is run. Codes must be "
+        "normalized and one a token (neither residual nor Gumbel), which a file does "
+        "not tell. Any other model is refused with the list of all differences.",
+        "keras-parti convert --from enhancing-transformers --weights vitvq_base.ckpt "
+        "--out runs/converted",
+    )
+    command.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        choices=["enhancing-transformers"],
+        help="the implementation: enhancing-transformers",
+    )
+    required(command, "--weights", "FILE", "the weight file", file)
+    required(command, "--out", "DIR", "the model's folder, new or empty", Path)
+    words = "width of an attention head, which a file does not tell"
+    option(command, "--head-dim", "N", words, integer(1), 64)
 
 
 def _add_serve(commands):

@@ -4,6 +4,7 @@ from keras_parti.models.base import ConfigModel
 from keras_parti.models.class_to_image import ClassToImage
 from keras_parti.models.coca import CoCa, CoCaConfig
 from keras_parti.models.discriminator import Discriminator, DiscriminatorConfig
+from keras_parti.models.enhancing_transformers import from_enhancing_transformers
 from keras_parti.models.parti import Parti, PartiConfig
 from keras_parti.models.perceptual import Perceptual, load_perceptual
 from keras_parti.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -32,6 +33,7 @@ __all__ = [
     "ViTVQGAN",
     "ViTVQGANConfig",
     "WDSRConfig",
+    "from_enhancing_transformers",
     "load_perceptual",
     "upscale_bands",
     "upscale_tiled",

@@ -132,9 +132,7 @@ def _read_zip(file, wanted):
         for name, info in members.items():
             parts = PurePosixPath(name).parts
             if ".." in parts or parts[:1] != root or root == ("/",):
-                raise ValueError(
-                    f"its archive is not one folder: {min(members)}, {name}"
-                )
+                raise ValueError(f"a member lies outside of its folder: {name}")
             # Before it is read: a few bytes can announce, or unfold into, any amount.
             announced = max(info.file_size, info.compress_size)
             if info.compress_type != zipfile.ZIP_STORED or announced > size:
