@@ -90,6 +90,12 @@ class TokenCrossEntropy(keras.losses.Loss):
         y_true: int32 `(batch, length)`.
         y_pred: float32 logits `(batch, length, num_codes)`.
 
+    Example:
+        >>> nothing_known = ops.zeros((2, 3, 8))  # logits of 8 codes
+        >>> loss = TokenCrossEntropy()(ops.zeros((2, 3), "int32"), nothing_known)
+        >>> round(float(loss) / math.log(2), 3)  # bits
+        3.0
+
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), sections 2.3 and 5.4
     """

@@ -35,6 +35,11 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> black, grey = ops.zeros((1, 5, 7, 3)), ops.full((1, 5, 7, 3), 0.1)
+        >>> round(float(psnr(black, grey)[0]), 2)
+        20.0
     """
     images, others = _pair(images, others)
     error = ops.mean(ops.square(images - others), axis=(1, 2, 3))  # (batch,)

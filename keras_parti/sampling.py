@@ -107,6 +107,10 @@ def sample_seeds(seed: int, num_samples: int, num_prompts: int) -> np.ndarray:
 
     Raises:
         ValueError: where the seed is no integer of 64 bits.
+
+    Example:
+        >>> sample_seeds(7, num_samples=3, num_prompts=2).tolist()
+        [7, 8, 9, 7, 8, 9]
     """
     if not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**63:
         raise ValueError(
@@ -125,6 +129,10 @@ def seed_words(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
 
     Returns:
         uint32 NumPy array `(batch, 2)`, the low word first.
+
+    Example:
+        >>> seed_words([3, 2**32 + 5]).tolist()
+        [[3, 0], [5, 1]]
     """
     return np.asarray(seeds, "<i8").reshape(-1, 1).view("<u4")
 
@@ -148,6 +156,10 @@ def guidance_schedule(
 
     Raises:
         ValueError: where there is no such shape.
+
+    Example:
+        >>> guidance_schedule(1.0, 3.0, length=5).tolist()
+        [1.0, 1.5, 2.0, 2.5, 3.0]
     """
     share = np.linspace(0.0, 1.0, length)
     if shape == "cosine":
@@ -332,6 +344,11 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
         conditional: float `(batch, num_codes)`, c.
         unconditional: float `(batch, num_codes)`, u.
         scale: float `(batch,)`; 1 gives c.
+
+    Example:
+        >>> c, u = np.array([[2.0, 0.0]]), np.array([[1.0, 1.0]])
+        >>> ops.convert_to_numpy(guide(c, u, scale=np.array([3.0]))).tolist()
+        [[4.0, -2.0]]
     """
     scale = scale[:, None]
     guided = unconditional + scale * (conditional - unconditional)
@@ -356,6 +373,13 @@ def filter_logits(
 
     Returns:
         float32 `(batch, num_codes)`.
+
+    Example:
+        >>> logits = np.array([[1.0, 4.0, 3.0, 2.0]], "float32")
+        >>> one, two = np.ones(1, "float32"), np.array([2], "int32")
+        >>> kept = filter_logits(logits, temperature=one, top_k=two, top_p=one)
+        >>> (ops.convert_to_numpy(kept) > -1e9).tolist()
+        [[False, True, True, False]]
     """
 
     def filtered():

@@ -41,6 +41,12 @@ class Vocabulary:
     Raises:
         ValueError: `model_bytes` is no such model, or `length` is too small.
 
+    Example:
+        >>> vocabulary = Vocabulary.from_file("runs/vocab/vocabulary.model", length=16)
+        >>> report = vocabulary.encode_report(["red fox", "", "red fox " * 16])
+        >>> report["ids"].shape, report["truncated"].tolist()
+        ((3, 16), [False, False, True])
+
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.2: size, length
         - [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)

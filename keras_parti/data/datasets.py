@@ -58,6 +58,16 @@ def load(
         ValueError: an unknown name or split, a set without pictures, a folder of which
             no picture can be read, or `augment` without `image_size`.
         FileNotFoundError: no such folder, or one without pictures.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> Path("pictures").mkdir()
+        >>> for number in range(9):
+        ...     Image.new("RGB", (9, 7)).save(f"pictures/black {number}.png")
+        >>> batch = next(iter(load("pictures", "train", batch_size=2, image_size=5)))
+        >>> tuple(batch["image"].shape)
+        (2, 5, 5, 3)
     """
     if augment is not None and image_size is None:
         raise ValueError(f"`augment` needs `image_size`. Received: augment={augment!r}")

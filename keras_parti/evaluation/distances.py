@@ -31,6 +31,15 @@ def frechet_distance(ours: Statistics, theirs: Statistics) -> float:
     Raises:
         ValueError: other features, or fewer than two pictures.
 
+    Example:
+        >>> ours, theirs = Statistics(width=3), Statistics(width=3)
+        >>> features = np.random.default_rng(0).normal(size=(11, 3))
+        >>> names = [f"picture {i}" for i in range(11)]
+        >>> ours.add(names, features)
+        >>> theirs.add(names, features + 1.0)  # the means alone differ, by 1 in each
+        >>> round(frechet_distance(ours, theirs), 6)
+        3.0
+
     References:
         - [Heusel et al., 2017](https://arxiv.org/abs/1706.08500), eq. 6
     """

@@ -41,6 +41,10 @@ def grid(
 
     Raises:
         ValueError: no pictures, other shapes, or another number of captions.
+
+    Example:
+        >>> page = grid(np.zeros((6, 32, 32, 3), np.uint8), columns=3, title="Black")
+        >>> page.save("black.png")
     """
     images = _checked(images)
     if captions is not None and len(captions) != len(images):

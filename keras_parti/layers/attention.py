@@ -36,6 +36,12 @@ class MultiHeadAttention(keras.layers.Layer):
     Raises:
         ValueError: where `num_heads` does not divide the width.
 
+    Example:
+        >>> attention = MultiHeadAttention(num_heads=2)
+        >>> pictures, words = ops.ones((3, 7, 6)), ops.ones((3, 5, 6))
+        >>> tuple(attention(pictures, words).shape)
+        (3, 7, 6)
+
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.2
     """

@@ -33,6 +33,12 @@ class VectorQuantizer(keras.layers.Layer):
         A dict of `codes`, float `(batch, length, code_dim)`, of unit norm where
         `normalized`, and `ids`, int32 `(batch, length)` in `[0, num_codes)`.
 
+    Example:
+        >>> quantizer = VectorQuantizer(num_codes=5, code_dim=3)
+        >>> found = quantizer(ops.ones((2, 7, 3)))
+        >>> tuple(found["ids"].shape), len(quantizer.losses)
+        ((2, 7), 1)
+
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 3.2, eq. 1
         - [van den Oord et al., 2017](https://arxiv.org/abs/1711.00937), eq. 3

@@ -106,6 +106,13 @@ def plan(
     Raises:
         ValueError: the layout does not fit the config or the batch, or `device` is not
             known.
+
+    Example:
+        >>> from keras_parti.models import Parti
+        >>> config = Parti.preset_config("parti_3b")
+        >>> found = plan(config, Layout("data:128;model:4", "two_d"), batch_size=8192)
+        >>> f"{found.peak / 2**30:.0f} of {found.memory / 2**30:.0f} GiB"
+        '26 of 32 GiB'
     """
     if device not in ACCELERATORS:
         raise ValueError(

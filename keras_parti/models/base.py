@@ -55,6 +55,11 @@ class ConfigModel(keras.Model):
 
         Raises:
             ValueError: where the table has no such name.
+
+        Example:
+            >>> from keras_parti.models import Parti
+            >>> Parti.from_preset("parti_tiny", dropout_rate=0.0).count_params()
+            14079
         """
         return cls(cls.preset_config(name, **overrides), dtype=dtype)
 
@@ -106,6 +111,13 @@ class ConfigModel(keras.Model):
             FileNotFoundError: where the folder or one of its files is missing.
             ValueError: where the folder holds a model of another class, or fields
                 that this class does not know.
+
+        Example:
+            >>> from keras_parti.models import WDSR
+            >>> model = WDSR.from_preset("wdsr_tiny")
+            >>> model.save_dir("upsampler")
+            >>> WDSR.load_dir("upsampler").fingerprint() == model.fingerprint()
+            True
         """
         path = Path(path)
         for file in (path, path / CONFIG_FILE, path / WEIGHTS_FILE):

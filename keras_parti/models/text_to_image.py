@@ -42,6 +42,11 @@ class TextToImage:
     Raises:
         ValueError: where the parts do not fit together, or weights are not finite.
 
+    Example:
+        >>> chain = TextToImage.load("runs/chain")
+        >>> chain.generate(["red apple"], num_samples=4, keep=2)["images"].shape[:2]
+        (1, 2)
+
     References:
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), figure 3
     """

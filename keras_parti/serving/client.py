@@ -45,8 +45,10 @@ class Client(Conversation):
         OSError: A file cannot be read.
 
     Example:
-        >>> client = Client("localhost:8500", model="emoji")
-        >>> pictures = client.generate(["a red apple"])["images"]  # doctest: +SKIP
+        >>> with Client("localhost:8500", model="emoji") as client:
+        ...     drawn = client.generate(["a red apple"], num_samples=2, keep=1)
+        >>> drawn["images"].shape[:2]  # a prompt, a picture
+        (1, 1)
     """
 
     def close(self) -> None:
@@ -88,9 +90,13 @@ class AsyncClient(Conversation):
         **kwargs: as `Client`.
 
     Example:
-        >>> async with AsyncClient("localhost:8500") as client:  # doctest: +SKIP
-        ...     tasks = [client.generate([p]) for p in ("a fox", "an apple")]
-        ...     drawn = await asyncio.gather(*tasks)
+        >>> async def draw(*prompts):
+        ...     async with AsyncClient("localhost:8500", model="emoji") as client:
+        ...         tasks = [client.generate([p], num_samples=1) for p in prompts]
+        ...         return await asyncio.gather(*tasks)
+        >>> fox, apple = asyncio.run(draw("a fox", "an apple"))
+        >>> fox["images"].shape[:2]
+        (1, 1)
     """
 
     async def close(self) -> None:

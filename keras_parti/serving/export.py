@@ -65,8 +65,9 @@ def export(
         OSError: The folder cannot be written.
 
     Example:
-        >>> export(TextToImage.load("workdir"), "saved_models/emoji")  # doctest: +SKIP
-        PosixPath('saved_models/emoji/1')
+        >>> chain = TextToImage.load("runs/chain")
+        >>> export(chain, "saved_models/mine", num_samples=2, keep=1).name
+        '1'
     """
     check_possible(dtype)
     sampling.check_counts(num_samples, keep)

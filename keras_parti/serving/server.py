@@ -69,8 +69,11 @@ class Server:
         ValueError: A port is no port's number, or there is nothing to serve.
 
     Example:
-        >>> with Server("saved_models/emoji") as server:  # doctest: +SKIP
-        ...     server.wait()
+        >>> from keras_parti.serving import Client
+        >>> with Server("saved_models/emoji", port=0) as server:  # a free port
+        ...     with Client(server.address, model="emoji") as client:
+        ...         client.status()
+        {1: 'AVAILABLE'}
     """
 
     def __init__(
