@@ -241,7 +241,7 @@ MUTATIONS = [
         "data/augmentation.py",
         "return dataset.enumerate(first).map(crop",
         "return dataset.enumerate().map(crop",
-        "test_folder.py::test_parts_of_a_stored_split_are_the_split",
+        "test_folder.py::test_each_pass_of_a_stored_split_has_other_crops",
     ),
     Mutation(
         "data/tar_shards.py",
