@@ -96,6 +96,7 @@ def laid_out(tmp_path, monkeypatch):
         "tokenizer",
         "parti",
         "upsampler",
+        "sharp",
         "vim",
         "tokens",
         "captioned",

@@ -160,8 +160,35 @@ def test_a_keras_file_holds_the_whole_model(case, tmp_path):
     model = built(case)
     outputs = model(case.inputs)
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert again.get_config() == model.get_config()
     assert_close(again(case.inputs), outputs, rtol=0, atol=0)
+
+
+@every_model
+def test_a_file_of_weights_holds_all_of_them(case, tmp_path):
+    model = built(case)
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = case.model(model.config)
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert_close(again(case.inputs), model(case.inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.fit], ids=lambda c: c.model.__name__
+)
+def test_training_goes_on_from_a_keras_file(case, tmp_path):
+    loss, targets = case.fit
+    model = built(case)
+    model.compile(keras.optimizers.Adam(0.1), loss=loss(), run_eagerly=ON_TENSORFLOW)
+    model.train_on_batch(case.inputs, targets)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    for _ in range(2):
+        expected = model.train_on_batch(case.inputs, targets)
+        got = again.train_on_batch(case.inputs, targets)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert int(again.optimizer.iterations) == 3
 
 
 @every_model
@@ -229,12 +256,27 @@ def test_same_numbers_as_on_tensorflow(case):
         assert_close(got, dict(expected), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(not EXPECTED, reason="reads what another process has written")
+@every_model
+def test_files_of_tensorflow_are_read_in_a_fresh_process(case):
+    path = Path(EXPECTED) / case.model.__name__
+    model = keras.models.load_model(path.with_suffix(".keras"), safe_mode=True)
+    again = case.model.from_preset(case.preset, **case.overrides)
+    again.load_weights(path.with_suffix(".weights.h5"))
+    with np.load(path.with_suffix(".npz")) as expected:
+        for read in (model, again):
+            got = arrays(read(case.inputs))
+            assert_close(got, dict(expected), rtol=1e-4, atol=1e-4)
+
+
 @needs_tensorflow
 @pytest.mark.slow
 def test_all_of_this_on_jax_without_tensorflow(tmp_path):
     for case in CASES:
-        outputs = arrays(built(case)(case.inputs))
-        np.savez(tmp_path / f"{case.model.__name__}.npz", **outputs)
+        model, path = built(case), tmp_path / case.model.__name__
+        np.savez(path.with_suffix(".npz"), **arrays(model(case.inputs)))
+        model.save(path.with_suffix(".keras"))
+        model.save_weights(path.with_suffix(".weights.h5"))
     run_on_jax(__file__, tmp_path)
 
 
