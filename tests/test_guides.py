@@ -32,7 +32,9 @@ def test_every_command_of_a_guide_parses(page, tmp_path, monkeypatch):
     for words in commands(page):
         for word in words:  # what was given, and what the commands before would write
             path = Path(re.sub(r":[\d.]+$", "", word))
-            if re.fullmatch(r"[\w-]+\.(config|md|tsv|png|jpg)|.+\.model", path.name):
+            if re.fullmatch(
+                r"[\w-]+\.(config|ckpt|md|tsv|png|jpg)|.+\.model", path.name
+            ):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
             elif re.match(r"(runs|saved_models|results)/|pictures$", word):
@@ -116,8 +118,12 @@ def test_stand_ins_are_found_in_the_guides():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder in which the first guide was followed."""
+    from test_enhancing_transformers import state_dict
+    from torch_files import tensors_of, write_stream
+
     folder = tmp_path_factory.mktemp("own")
     draw_shapes(folder / "pictures")
+    write_stream(folder / "vitvq_base.ckpt", *tensors_of(state_dict()))
     follow(FIRST, folder)
     return folder
 
