@@ -102,6 +102,7 @@ def test_answers_go_by_rows_or_by_columns():
     [
         ({"a": np.zeros(2), "b": np.zeros(3)}, "a has inconsistent batch size: 2"),
         ({"a": np.float32(1)}, "a has no shape information"),
+        ({"a": np.zeros(2), "b": np.float32(1)}, "b has no shape information"),
     ],
 )
 def test_answers_without_common_rows_are_refused_by_rows(outputs, words):

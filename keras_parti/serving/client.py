@@ -33,7 +33,7 @@ class Client(Conversation):
             reached (`UNAVAILABLE`), after 0.1, 0.2, 0.4, ... seconds, 5 at most. The
             default bears a gap of three seconds; a restart takes twelve retries.
         best: pair of int. `num_samples` and `keep` that the model was exported with;
-            the protocol does not tell them.
+            the protocol does not tell them. Empty: the client chooses itself.
         tls: bool. Whether the server is asked over TLS; naming a file means it, too.
         ca_file: path of PEM certificates that may sign the server's; by default those
             that gRPC brings.

@@ -48,7 +48,7 @@ class Exchange:
         version: int | None = None,
         timeout: float = 120.0,
         retries: int = 5,
-        best: tuple[int, int] = (16, 4),
+        best: tuple[int, int] | tuple[()] = (16, 4),
         tls: bool = False,
         ca_file: str | os.PathLike | None = None,
         cert_file: str | os.PathLike | None = None,

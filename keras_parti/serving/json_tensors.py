@@ -97,14 +97,15 @@ def write_outputs(outputs, by_rows):
     if not by_rows:
         columns = {name: to_json(array, name) for name, array in outputs.items()}
         return {"outputs": columns if len(columns) > 1 else columns.popitem()[1]}
-    counts = {name: len(a) if np.ndim(a) else None for name, a in outputs.items()}
-    for name, count in counts.items():
-        if count is None:
+    for name, array in outputs.items():
+        if not np.ndim(array):
             raise invalid(f"Tensor name: {name} has no shape information ")
-        if count != max(counts.values()):
+    most = max(map(len, outputs.values()))
+    for name, array in outputs.items():
+        if len(array) != most:
             raise invalid(
-                f"Tensor name: {name} has inconsistent batch size: {count} "
-                f"expecting: {max(counts.values())}"
+                f"Tensor name: {name} has inconsistent batch size: {len(array)} "
+                f"expecting: {most}"
             )
     columns = {name: to_json(array, name) for name, array in outputs.items()}
     rows = [
