@@ -23,6 +23,7 @@ from keras_parti.evaluation.gallery import grid
 from keras_parti.losses import LOSS_WEIGHTS
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.presets import PARTI, VIT_VQGAN
+from keras_parti.serving.card import check_card
 from keras_parti.serving.export import export
 from keras_parti.text import Vocabulary, train_vocabulary
 from keras_parti.training.detokenizer import train_detokenizer
@@ -401,7 +402,10 @@ def test_the_commands_lead_from_pictures_to_pictures(tmp_path, monkeypatch, caps
     Path("words.md").write_text("Drawn by a test.")
     for _ in range(2):
         run("export", *chain, "--out", "models/mine", "--card", "words.md")
-    assert "Drawn by a test." in Path("models/mine/2/card.md").read_text()
+    card = Path("models/mine/2/card.md").read_text()
+    check_card(card)
+    assert "Drawn by a test." in card
+    assert card.count("keras-parti train parti --data c ") == 2
     run("generate", "red apple", "--model", "models/mine", "--out", "apple.png")
     assert Image.open("apple.png").width > 160
 

@@ -14,6 +14,7 @@ from small_chain import KEEP, PROMPTS, SAMPLES, columns
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_parti.models import TextToImage
+from keras_parti.serving.card import check_card
 from keras_parti.serving.export import (
     ASIDE,
     export,
@@ -190,7 +191,8 @@ def test_warm_up_asks_each_signature_at_each_size(exported, servable):
 def test_card_says_what_is_served(small_chain, exported):
     card = (exported / "card.md").read_text()
     mark = (exported / "fingerprint").read_text().strip()
-    assert card.startswith("# toy\n\nMade by a test.\n")
+    check_card(card)
+    assert "\n# toy\n\nMade by a test.\n" in card
     assert f"the {KEEP} best of {SAMPLES} pictures" in card
     assert "12×12" in card
     assert "stored as float32" in card

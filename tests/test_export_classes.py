@@ -7,6 +7,7 @@ pytest.importorskip("tensorflow")
 
 from keras_parti.cli import main
 from keras_parti.models import VIM, ClassToImage, ViTVQGAN
+from keras_parti.serving.card import check_card
 from keras_parti.serving.client import Client
 from keras_parti.serving.export_classes import export_classes
 from keras_parti.serving.server import Server
@@ -102,6 +103,7 @@ def test_columns_of_other_lengths_are_refused(client):
 
 def test_the_card_says_what_a_label_means(version):
     card = (version / "card.md").read_text()
+    check_card(card)
     assert "| 3 | dog |\n| 4 | eel |\n| 5 | none of them |" in card
     assert "Licence of the weights: CC0-1.0." in card
     assert (version / "fingerprint").read_text().strip() in card

@@ -225,7 +225,7 @@ def _add_export(commands):
         command,
         "--card",
         "FILE",
-        "Markdown about data, licences, training and scores, for card.md",
+        "an older card.md, or Markdown in its sections; the rest is written anew",
         file,
     )
     words = "of the weights, such as Apache-2.0, for card.md"

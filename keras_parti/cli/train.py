@@ -330,7 +330,18 @@ def _export_parti(args, tokenizer, card):
         args.dtype,
         card,
         args.licence,
+        _commands(args),
     )
+
+
+def _commands(args):
+    """Returns the commands that the workdirs of all parts have noted, each once."""
+    folders = (args.tokenizer, args.parti, args.vim, args.coca, args.upsampler)
+    files = [model_dir(folder).parent / "commands.txt" for folder in folders if folder]
+    if args.vocab:
+        files.insert(0, args.vocab.parent / "commands.txt")
+    noted = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    return list(dict.fromkeys("\n".join(noted).splitlines()))
 
 
 def _export_vim(args, tokenizer, card):
@@ -341,7 +352,9 @@ def _export_vim(args, tokenizer, card):
     chain = ClassToImage(tokenizer, VIM.load_dir(model_dir(args.vim)))
     classes = load_classes(args.vim)
     print("Tracing the signatures: half a minute or more ...")
-    return export_classes(chain, args.out, classes, args.dtype, card, args.licence)
+    return export_classes(
+        chain, args.out, classes, args.dtype, card, args.licence, _commands(args)
+    )
 
 
 def _captioned(args, model):

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from keras_parti import sampling
 from keras_parti.models import TextToImage
+from keras_parti.serving.card import write_card
 from keras_parti.serving.row_sizes import ROW_SIZES
 from keras_parti.serving.servable import WARM_UP
 from keras_parti.serving.served_chain import ServedChain
@@ -36,6 +38,7 @@ def export(
     dtype: str = "float32",
     card: str | None = None,
     licence: str | None = None,
+    commands: Iterable[str] = (),
 ) -> Path:
     """Writes the next version of a model to serve.
 
@@ -52,9 +55,10 @@ def export(
         dtype: str, "float32" or "bfloat16". How weights are stored. Half the size
             changes the pictures a little; the same seed gives the same ids as the
             chain only in "float32".
-        card: str. What a reader should know of the model, in Markdown: data,
-            licences of them, training, scores.
+        card: str. What a reader should know of the model, in Markdown: sections of
+            `keras_parti.serving.card.SECTIONS`, or an older card.
         licence: str. That of the weights, such as "Apache-2.0", for the card.
+        commands: iterable of str. Those that made the parts, for the card.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -74,7 +78,7 @@ def export(
     module = ServedChain(chain, num_samples, keep, dtype)
     mark = fingerprint(module, chain.vocabulary)
     name = Path(out_dir).resolve().name
-    text = _card(chain, name, num_samples, keep, dtype, mark, card, licence)
+    text = _card(chain, name, num_samples, keep, dtype, mark, card, licence, commands)
     requests = warm_up_requests(chain, num_samples)
     return write_version(out_dir, module, requests, mark, text)
 
@@ -173,7 +177,7 @@ def publish(aside, folder):
         return version
 
 
-def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
+def _card(chain, name, num_samples, keep, dtype, mark, text, licence, commands):
     tokenizer, parti = chain.tokenizer, chain.parti
     size = tokenizer.config.image_size
     parts = [tokenizer, parti]
@@ -187,14 +191,15 @@ def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
         large = size * chain.upsampler.scale
         others += f"| `upscale` | a picture enlarged to {large}×{large} pixels, or to "
         others += f"a `size` of {', '.join(map(str, chain.sizes))} |\n"
-    count = sum(int(np.prod(w.shape)) for part in parts for w in part.weights)
-    configs = "\n".join(f"- {part.config}" for part in parts)
-    return f"""# {name}
-
-{text or "No description was given at export."}
-
-## Served
-
+    facts = {
+        "model_name": name,
+        "pipeline_tag": "text-to-image",
+        "tags": ["keras", "vit-vqgan", "parti"],
+        "parameters": sum(int(np.prod(w.shape)) for p in parts for w in p.weights),
+        "stored_as": dtype,
+        "fingerprint": mark,
+    }
+    served = f"""\
 | signature | answers with |
 |---|---|
 | `generate` (`serving_default`) | a picture of {size}×{size} pixels for each prompt |
@@ -202,11 +207,7 @@ def _card(chain, name, num_samples, keep, dtype, mark, text, licence):
 | `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
 | `decode` | the picture of ids |
 {others}
-Scores rank pictures {chosen}. A request has 1 to {ROW_SIZES[-1]} rows.
-
-Licence of the weights: {licence or "not stated at export"}.
-{count:,} parameters, stored as {dtype}. Fingerprint {mark}.
-
-{configs}
-- a vocabulary of {chain.vocabulary.size} pieces
-"""
+Scores rank pictures {chosen}. A request has 1 to {ROW_SIZES[-1]} rows."""
+    configs = "\n".join(f"- {part.config}" for part in parts)
+    model = f"{configs}\n- a vocabulary of {chain.vocabulary.size} pieces"
+    return write_card(facts, text, licence, served, model, commands)

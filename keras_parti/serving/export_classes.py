@@ -1,7 +1,7 @@
 """Writes a chain of classes as a SavedModel that TensorFlow Serving serves."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_parti.models import ClassToImage
 from keras_parti.models.class_to_image import DEFAULTS
+from keras_parti.serving.card import write_card
 from keras_parti.serving.export import check_possible, fingerprint, write_version
 from keras_parti.serving.row_sizes import ROW_SIZES
 from keras_parti.serving.served_chain import OPTIONS
@@ -24,6 +25,7 @@ def export_classes(
     dtype: str = "float32",
     card: str | None = None,
     licence: str | None = None,
+    commands: Iterable[str] = (),
 ) -> Path:
     """Writes the next version of a model that draws pictures of classes.
 
@@ -37,6 +39,7 @@ def export_classes(
         dtype: str, "float32" or "bfloat16". How weights are stored.
         card: str. What a reader should know of the model, in Markdown.
         licence: str. That of the weights, for the card.
+        commands: iterable of str. Those that made the parts, for the card.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -57,7 +60,7 @@ def export_classes(
     module = ServedClasses(chain, dtype)
     mark = fingerprint(module)
     name = Path(out_dir).resolve().name
-    text = _card(chain, name, classes, dtype, mark, card, licence)
+    text = _card(chain, name, classes, dtype, mark, card, licence, commands)
     return write_version(out_dir, module, _warm_up_requests(chain), mark, text)
 
 
@@ -81,18 +84,21 @@ def _warm_up_requests(chain):
     ]
 
 
-def _card(chain, name, classes, dtype, mark, text, licence):
+def _card(chain, name, classes, dtype, mark, text, licence, commands):
     tokenizer, vim = chain.tokenizer, chain.vim
     size = tokenizer.config.image_size
-    count = sum(int(np.prod(w.shape)) for w in (*tokenizer.weights, *vim.weights))
+    weights = (*tokenizer.weights, *vim.weights)
+    facts = {
+        "model_name": name,
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["keras", "vit-vqgan", "vim"],
+        "parameters": sum(int(np.prod(w.shape)) for w in weights),
+        "stored_as": dtype,
+        "fingerprint": mark,
+    }
     names = enumerate([*classes, "none of them"])
     labels = "\n".join(f"| {label} | {each} |" for label, each in names)
-    return f"""# {name}
-
-{text or "No description was given at export."}
-
-## Served
-
+    served = f"""\
 | signature | answers with |
 |---|---|
 | `generate_class` (`serving_default`) | a picture of {size}×{size} pixels a label |
@@ -103,11 +109,6 @@ def _card(chain, name, classes, dtype, mark, text, licence):
 |---|---|
 {labels}
 
-A request has 1 to {ROW_SIZES[-1]} rows.
-
-Licence of the weights: {licence or "not stated at export"}.
-{count:,} parameters, stored as {dtype}. Fingerprint {mark}.
-
-- {tokenizer.config}
-- {vim.config}
-"""
+A request has 1 to {ROW_SIZES[-1]} rows."""
+    model = f"- {tokenizer.config}\n- {vim.config}"
+    return write_card(facts, text, licence, served, model, commands)
