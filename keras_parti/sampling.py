@@ -321,9 +321,11 @@ def advance(
         likelihood = likelihood - ops.logsumexp(conditional, axis=-1)
         inputs = ops.take(tensors["weights"]["embeddings"], new[:, 0], axis=0)
         copies = ops.shape(logits)[0] // rows  # 2 where there is guidance
+        copied = ops.tile(inputs, (copies, 1))
         return {
             "position": position + 1,
-            "inputs": ops.tile(inputs, (copies, 1)),
+            # Keras 3.12 forgets the width where only the graph knows how many.
+            "inputs": ops.reshape(copied, (-1, inputs.shape[-1])),
             "ids": ops.where(positions == position, new, state["ids"]),
             "score": state["score"] + likelihood,
             "cache": cache,
