@@ -55,7 +55,7 @@ $(VENV)/.tests: requirements-test.lock $(VENV)/.runs
 demo: $(VENV)/.runs
 	@$(BIN)/keras-parti demo $(if $(findstring undefined,$(origin PROMPT)),,-- "$$KERAS_PARTI_PROMPT")
 
-# Two at a time: each has TensorFlow of its own, up to 4 GB of memory.
+# Two at a time: each has a TensorFlow of its own, and 2 GB of memory in the end.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
