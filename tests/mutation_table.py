@@ -410,4 +410,41 @@ MUTATIONS = [
         "return sorted(numbers)[: max(policy.latest.num_versions, 1)]",
         "test_versions.py::test_policies_and_labels_choose_versions",
     ),
+    # Weights of others.
+    Mutation(
+        "models/enhancing_transformers.py",
+        "half = theirs[PATCHES].transpose(2, 3, 1, 0)",
+        "half = theirs[PATCHES].transpose(3, 2, 1, 0)",
+        "test_enhancing_transformers.py::test_a_converted_model_is_theirs",
+    ),
+    Mutation(
+        "models/enhancing_transformers.py",
+        "NORM_EPSILON = 1e-5",
+        "NORM_EPSILON = 1e-3",
+        "test_enhancing_transformers.py::test_a_converted_model_is_theirs",
+    ),
+    Mutation(
+        "models/enhancing_transformers.py",
+        "elif not np.isfinite(array).all():",
+        "elif np.isnan(array).all():",
+        "test_enhancing_transformers.py::test_a_refusal_lists_all_differences",
+    ),
+    Mutation(
+        "weight_files/torch_file.py",
+        'if ".." in parts or parts[:1] != root',
+        "if parts[:1] != root",
+        "test_weight_files.py::test_an_archive_of_another_kind_is_refused",
+    ),
+    Mutation(
+        "weight_files/unpickler.py",
+        "if (module, name) not in self._allowed:",
+        'if module == "builtins":',
+        "test_weight_files.py::test_code_in_a_pickle_is_refused_and_not_run",
+    ),
+    Mutation(
+        "weight_files/safetensors.py",
+        "begin != end or",
+        "begin < 0 or",
+        "test_weight_files.py::test_a_wrong_description_is_refused",
+    ),
 ]
