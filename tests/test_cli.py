@@ -405,7 +405,7 @@ def test_the_commands_lead_from_pictures_to_pictures(tmp_path, monkeypatch, caps
     card = Path("models/mine/2/card.md").read_text()
     check_card(card)
     assert "Drawn by a test." in card
-    assert card.count("keras-parti train parti --data c ") == 2
+    assert card.count("keras-parti train parti --data c ") == 1
     run("generate", "red apple", "--model", "models/mine", "--out", "apple.png")
     assert Image.open("apple.png").width > 160
 
