@@ -213,6 +213,20 @@ def test_dead_codes_are_placed_on_vectors_of_the_data():
     assert (distance < 1e-5).sum() == 22
 
 
+def test_vectors_are_compared_with_the_codes_a_part_at_a_time(monkeypatch):
+    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    away = keras.ops.convert_to_numpy(model.quantizer.codebook).copy()
+    whole = revive(model, 3, away)
+    nearest, sizes = model.quantizer.nearest, []
+    monkeypatch.setattr(codebook, "PART", 7)
+    monkeypatch.setattr(
+        model.quantizer, "nearest", lambda x: sizes.append(x.shape[1]) or nearest(x)
+    )
+    np.testing.assert_array_equal(revive(model, 3, away), whole)
+    assert max(sizes) <= 7
+    assert sum(sizes) == model.config.num_tokens * len(pictures())
+
+
 def test_codes_in_use_stay():
     model = ViTVQGAN.from_preset("vit_vqgan_tiny")
     used = np.unique(model.encode(pictures()))

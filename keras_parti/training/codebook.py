@@ -4,6 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
+# Vectors that are compared with all codes at once: 0.3 GB of 8192 codes, where the
+# 131,072 of a sample would take 4.3 GB, several times over.
+PART = 8192
+
 
 class CodebookRevival(keras.callbacks.Callback):
     """Places unused codes on encoder outputs that are badly served.
@@ -29,6 +33,9 @@ class CodebookRevival(keras.callbacks.Callback):
         seed: int. Seed of the draw.
     """
 
+    # An epoch that goes on from its midst has had its beginning.
+    moves_weights = True
+
     def __init__(self, tokenizer, sample, until_epoch=None, kmeans_rounds=10, seed=0):
         super().__init__()
         self.tokenizer = tokenizer
@@ -49,7 +56,12 @@ class CodebookRevival(keras.callbacks.Callback):
                 for images in self.sample(epoch)
             ]
         ).reshape(-1, quantizer.code_dim)
-        ids = ops.convert_to_numpy(quantizer.nearest(vectors[None]))[0]
+        ids = np.concatenate(
+            [
+                ops.convert_to_numpy(quantizer.nearest(part[None]))[0]
+                for part in parts(vectors)
+            ]
+        )
         codes = ops.convert_to_numpy(quantizer.lookup(ids[None]))[0]
         used = np.zeros(quantizer.num_codes, bool)
         # The codes of a fresh model lie anywhere on the sphere: all are placed.
@@ -70,6 +82,11 @@ class CodebookRevival(keras.callbacks.Callback):
         quantizer.codebook.assign(codebook)
 
 
+def parts(vectors):
+    """Splits `(count, dim)` along its first axis into arrays of at most `PART`."""
+    return np.array_split(vectors, max(1, -(-len(vectors) // PART)))
+
+
 def spherical_kmeans(vectors, centres, rounds):
     """Moves centres to the mean direction of the vectors nearest to them.
 
@@ -85,7 +102,7 @@ def spherical_kmeans(vectors, centres, rounds):
     for _ in range(rounds):
         centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
         sums = np.zeros_like(centres)
-        for part in np.array_split(vectors, max(1, len(vectors) // 8192)):
+        for part in parts(vectors):
             np.add.at(sums, (part @ centres.T).argmax(1), part)
         found = np.linalg.norm(sums, axis=1, keepdims=True) > 1e-6
         centres = np.where(found, sums, centres)

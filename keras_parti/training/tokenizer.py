@@ -16,9 +16,9 @@ from keras_parti.training.code_merging import check_similarity, merge_codes
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
 
-# Pictures that are encoded to see which codes are in use: at 256 tokens each, some 60
-# vectors for each of 2048 codes.
-REVIVAL_SAMPLE = 512
+# Vectors that are looked at to see which codes are in use: 64 for each of 2048 codes,
+# those of 512 pictures of 256 tokens.
+REVIVAL_SAMPLE = 131_072
 MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
 
 
@@ -203,7 +203,7 @@ def train_tokenizer(
             # A seed for each epoch: one dataset would go on from where it was.
             order = 1_000_003 * (seed + 1) + epoch
             shuffled = pictures(model, name_or_dir, "train", shuffle_seed=order)
-            return shuffled.take(REVIVAL_SAMPLE).batch(64)
+            return shuffled.take(REVIVAL_SAMPLE // model.config.num_tokens).batch(16)
 
         last = -(-steps // steps_per_epoch) * 4 // 5
         callbacks.append(CodebookRevival(model, sample, until_epoch=last, seed=seed))
