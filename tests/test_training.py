@@ -1,5 +1,6 @@
 """Training runs: resumed = uninterrupted, broken checkpoints."""
 
+import dataclasses
 import json
 
 import keras
@@ -13,6 +14,7 @@ from keras_parti import data  # noqa: E402
 from keras_parti.models import Parti, ViTVQGAN  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
 from keras_parti.training import parti, workdir  # noqa: E402
+from keras_parti.training.adversarial import PlayersConfig  # noqa: E402
 
 NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
 
@@ -133,6 +135,20 @@ def test_a_run_of_another_config_is_refused(tmp_path, cache, vocabulary):
     (tmp_path / "config.json").write_text(json.dumps({**begun, "heads": 4}))
     with pytest.raises(ValueError, match=r"a run with heads=4. Received: heads=2"):
         train_parti(tmp_path, cache, vocabulary)
+
+
+def test_a_run_begun_before_there_was_a_field_goes_on(tmp_path):
+    """Also where the field is of a config inside, as a generator's is."""
+    generator = ViTVQGAN.preset_config("vit_vqgan_tiny")
+    config = PlayersConfig(generator, None, averaged=False)
+    workdir.check_config("Training", config, tmp_path)
+    begun = json.loads((tmp_path / "config.json").read_text())
+    del begun["generator"]["head"], begun["averaged"]
+    (tmp_path / "config.json").write_text(json.dumps(begun))
+    workdir.check_config("Training", config, tmp_path)
+    other = dataclasses.replace(generator, code_dim=7)
+    with pytest.raises(ValueError, match="run with generator="):
+        workdir.check_config("Training", PlayersConfig(other, None, False), tmp_path)
 
 
 def test_batches_draw_captions_at_the_stated_rate(cache, vocabulary):

@@ -211,10 +211,17 @@ def check_config(name, config, workdir):
         path.write_text(text)
         return
     config = json.loads(text)  # tuples as lists
-    # Fields that a later release brought are not among those that the run began with.
     for name, value in json.loads(path.read_text()).items():
-        if config.get(name) != value:
+        if not _goes_on(value, config.get(name)):
             raise ValueError(
                 f"{workdir} holds a run with {name}={value!r}. "
                 f"Received: {name}={config.get(name)!r}. Choose another workdir."
             )
+
+
+def _goes_on(begun, now):
+    """Whether what a run began with is so now; of a config, field by field."""
+    if not isinstance(begun, dict) or not isinstance(now, dict):
+        return begun == now
+    # Fields that a later release brought are not among those that the run began with.
+    return all(_goes_on(value, now.get(name)) for name, value in begun.items())
