@@ -149,6 +149,20 @@ def test_gradients_are_finite_where_no_feature_is_active(weights):
         np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
 
 
+def test_a_keras_file_holds_the_whole_network(weights, tmp_path):
+    thin = VGGWeights(
+        *([x[..., :5] for x in part] for part in weights[:3]), *weights[3:]
+    )
+    thin = thin._replace(kernels=[kernel[:, :, :5] for kernel in thin.kernels])
+    network, image = Perceptual(thin), photograph()
+    distance = network(image, image[:, ::-1])
+    network.save(tmp_path / "vgg.keras")
+    again = keras.models.load_model(tmp_path / "vgg.keras", safe_mode=True)
+    assert float(distance[0]) > 0.01
+    assert not again.trainable
+    np.testing.assert_array_equal(again(image, image[:, ::-1]), distance)
+
+
 def test_the_network_never_trains_and_is_no_part_of_its_user(weights):
     assert Perceptual(weights).trainable_variables == []
 

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_parti.models.perceptual_weights import STAGES, VGGWeights, read_weights
@@ -14,6 +15,7 @@ from keras_parti.typing import Tensor
 TINY = 1e-20
 
 
+@keras.saving.register_keras_serializable("keras_parti")
 class Perceptual(keras.Model):
     """LPIPS: weighted squared differences of normalised features.
 
@@ -51,6 +53,25 @@ class Perceptual(keras.Model):
         self.heads = self._constants("head", weights.heads)
         self.mean, self.std = weights.mean, weights.std
         self.built = True
+
+    def get_config(self):
+        parts = ("kernels", "biases", "heads")
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "shapes": [[list(w.shape) for w in getattr(self, part)] for part in parts],
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        # Zeros until the file's own weights are loaded into them.
+        config = dict(config)
+        shapes = config.pop("shapes")
+        parts = [[np.zeros(shape, "float32") for shape in part] for part in shapes]
+        mean, std = (tuple(config.pop(name)) for name in ("mean", "std"))
+        return cls(VGGWeights(*parts, mean, std), **config)
 
     def _constants(self, name, arrays):
         return [
