@@ -9,7 +9,7 @@ from pathlib import Path
 
 import griffe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
 
 # In the order in which a user meets them.

@@ -26,8 +26,17 @@ MODULES = sorted(
 )
 
 
-# They serve or export, which takes seconds.
-SLOW = {f"keras_parti.serving.{name}" for name in ("client", "export", "server")}
+# They compile, export or serve, which takes 5 to 15 s of a core.
+SLOW = {
+    f"keras_parti.{name}"
+    for name in (
+        "mesh.step",
+        "models.text_to_image",
+        "serving.client",
+        "serving.export",
+        "serving.server",
+    )
+}
 
 
 @pytest.fixture(scope="module")
