@@ -350,9 +350,9 @@ MUTATIONS = [
     ),
     Mutation(
         "training/guards.py",
-        "step = self.epoch * (self.params.get",
-        "step = 0 * (self.params.get",
-        "test_guards.py::test_steps_before_a_resume_count",
+        "if not finite.all():",
+        "if not finite.any():",
+        "test_guards.py::test_infinite_weights_are_found_before_they_are_saved",
     ),
     Mutation(
         "mesh/layouts.py",
