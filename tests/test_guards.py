@@ -27,7 +27,7 @@ def run(bad_step, terms=("first", "second"), value=np.nan, epochs=2):
         initial_epoch=epochs - 2,
         shuffle=False,
         verbose=0,
-        callbacks=[StopAtNonFinite()],
+        callbacks=[StopAtNonFinite(done=7 * (epochs - 2))],
     )
 
 

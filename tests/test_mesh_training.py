@@ -48,8 +48,8 @@ def test_the_newest_checkpoint_that_is_whole_is_read(tmp_path):
 def test_a_disk_that_fills_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     write_checkpoint(tmp_path, 2, some_arrays(2))
 
-    def fill(file, **arrays):
-        file.write(b"half")
+    def fill(path, **arrays):
+        path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", fill)

@@ -86,7 +86,7 @@ def test_of_several_workers_the_first_writes_checkpoints(tmp_path, is_first):
         trainable_variables=[],
         save_dir=lambda path: None,
     )
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, lambda: False)
     checkpoints.set_model(model)
     checkpoints.on_epoch_end(0)
     assert any(tmp_path.iterdir()) is is_first

@@ -1,13 +1,14 @@
 """Picture sets as one `.npz` file, for machines without TensorFlow."""
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from keras_parti.files import written_whole
 
 # A list of captions is stored as one string, a caption a line: arrays of unequal lists
 # would need pickling.
@@ -108,13 +109,11 @@ def unpack_texts(arrays):
 
 
 def write_npz(path, arrays):
-    """Writes arrays aside and renames them, so that `path` is whole or not there."""
+    """Writes arrays to a file that is whole or not there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-        part = Path(aside) / "part.npz"
+    with written_whole(path, shared=True) as part:
         np.savez_compressed(part, **arrays)
-        os.replace(part, path)
 
 
 def read_npz(path):

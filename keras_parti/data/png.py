@@ -1,11 +1,11 @@
 """Writes PNG files a band at a time, for pictures that had better not be in memory."""
 
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
+
+from keras_parti.files import written_whole
 
 UP = 2  # the filter of every row: what it differs by from the one above
 
@@ -13,7 +13,7 @@ UP = 2  # the filter of every row: what it differs by from the one above
 def write_png(path, bands, height, width):
     """Writes an RGB picture that comes in bands, of which one is in memory at a time.
 
-    Written under another name and renamed, so that a killed run leaves no half of it.
+    A killed run leaves no half of it.
 
     Args:
         path: str or path.
@@ -28,20 +28,14 @@ def write_png(path, bands, height, width):
     References:
         - [PNG specification](https://www.w3.org/TR/png-3/), sections 5 and 9.2
     """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "wb") as file:
-            file.write(b"\x89PNG\r\n\x1a\n")
-            # 8 bits, RGB, deflate, the five filters, not interlaced.
-            header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-            _write_chunk(file, b"IHDR", header)
-            for content in _packed(bands, height, width):
-                _write_chunk(file, b"IDAT", content)
-            _write_chunk(file, b"IEND", b"")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_whole(path, shared=True) as part, open(part, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        # 8 bits, RGB, deflate, the five filters, not interlaced.
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        _write_chunk(file, b"IHDR", header)
+        for content in _packed(bands, height, width):
+            _write_chunk(file, b"IDAT", content)
+        _write_chunk(file, b"IEND", b"")
 
 
 def _packed(bands, height, width):

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.data import arrays
+from keras_parti.files import written_whole
 from keras_parti.typing import Tensor
 
 if TYPE_CHECKING:
@@ -133,9 +134,8 @@ def write_token_cache(
                         batch_size,
                         bar,
                     )
-                    part = out_dir / f"part-{names[k]}"
-                    count = _write_shard(part, batches, num_tokens, format)
-                    os.replace(part, out_dir / names[k])
+                    with written_whole(out_dir / names[k]) as part:
+                        count = _write_shard(part, batches, num_tokens, format)
                     line = {"examples": count, "sha256": _sha256(out_dir / names[k])}
                     skipped = getattr(dataset, "skipped", {})
                     if new := {k: v for k, v in skipped.items() if k not in known}:
@@ -345,9 +345,8 @@ def _drain(busy):
 
 
 def _write_manifest(out_dir, manifest):
-    part = out_dir / f"part-{MANIFEST}"
-    part.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(part, out_dir / MANIFEST)
+    with written_whole(out_dir / MANIFEST) as part:
+        part.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def _shard_name(split, index, shards, format):

@@ -3,9 +3,9 @@
     out/run.json                    what decides the pictures
     out/pictures/0042-7.png         prompt 42, seed 7; its record is text in the file
 
-A picture and its record are one file, written aside and renamed: it is there whole or
-not at all, so that nothing is lost, drawn twice or counted twice, however many
-processes share the folder and whenever they are killed.
+A picture and its record are one file, which is there whole or not at all, so that
+nothing is lost, drawn twice or counted twice, however many processes share the folder
+and whenever they are killed.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from keras_parti.evaluation.parti_prompts import Prompt
+from keras_parti.files import written_whole
 
 ROWS = 16  # prompts drawn together: where the rate of the shipped model is highest
 KEY = "keras_parti"  # of the PNG text that holds the record, as JSON
@@ -166,14 +167,8 @@ def _draw(generate, prompts, seed, folder):
         text, buffer = PngInfo(), io.BytesIO()
         text.add_text(KEY, json.dumps(record))
         Image.fromarray(images[row, 0]).save(buffer, "PNG", pnginfo=text)
-        _write(folder / f"{prompt.index:04d}-{seed}.png", buffer.getvalue())
-
-
-def _write(path, content, mark=""):
-    # A name that the next attempt takes again, so that kills leave no rubbish behind.
-    aside = path.with_name(f".{path.name}{mark}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
+        with written_whole(folder / f"{prompt.index:04d}-{seed}.png") as part:
+            part.write_bytes(buffer.getvalue())
 
 
 def _peak_memory():
@@ -186,8 +181,8 @@ def _check_run(out, run):
         before = read_run(out)
     except FileNotFoundError:
         text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
-        # Two shards may come at once, each with an aside of its own.
-        _write(out / "run.json", text.encode("utf-8", "replace"), f".{os.getpid()}")
+        with written_whole(out / "run.json", shared=True) as part:
+            part.write_bytes(text.encode("utf-8", "replace"))
         return
     for name in sorted(before.keys() | run.keys()):
         if before.get(name) != run.get(name):

@@ -1,11 +1,11 @@
 """Checkpoints of a run on a mesh: whole arrays, which any other mesh can load."""
 
 import logging
-import os
 from zipfile import BadZipFile
 
 import numpy as np
 
+from keras_parti.files import written_whole
 from keras_parti.mesh.variables import arrays_of
 
 logger = logging.getLogger(__name__)
@@ -16,8 +16,7 @@ KEPT = 2  # the one before the last serves if the last is broken
 def write_checkpoint(folder, done, arrays):
     """Writes `folder/<done>.npz`, and removes all but the last two.
 
-    The file is written under another name and renamed: a killed run or a full disk
-    leaves the last good checkpoint whole.
+    A killed run or a full disk leaves the last good checkpoint whole.
 
     Args:
         folder: path. Made where it does not exist.
@@ -28,16 +27,8 @@ def write_checkpoint(folder, done, arrays):
         OSError: the disk is full, or the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / "aside.npz"
-    try:
-        with open(aside, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    os.replace(aside, folder / f"{done:08d}.npz")
+    with written_whole(folder / f"{done:08d}.npz") as part:
+        np.savez(part, **arrays)
     for old in sorted(folder.glob("[0-9]*.npz"))[:-KEPT]:
         old.unlink()
 

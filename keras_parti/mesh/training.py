@@ -18,6 +18,7 @@ from keras_parti.mesh.weights import from_keras, to_keras
 from keras_parti.models import Parti, PartiConfig
 from keras_parti.text import Vocabulary
 from keras_parti.training.guards import check_finite
+from keras_parti.training.interruption import alone_in, leave, sigterm_noted
 from keras_parti.training.parti import (
     batches,
     learning_from,
@@ -81,52 +82,60 @@ def train_on_mesh(
     Raises:
         ValueError: the layout does not fit; the folder holds a run of another config;
             as `learning_from`; a loss stops being finite.
-        OSError: a checkpoint cannot be written; the last good one stays whole.
+        OSError: a checkpoint cannot be written; the last good one stays whole. Or
+            another process trains in the folder.
+        SystemExit: of status 143, after SIGTERM and one more checkpoint.
     """
     workdir = Path(workdir)
     epochs = -(-steps // steps_per_epoch)
     rate = rate_of(schedule, learning_rate, warmup_steps, epochs * steps_per_epoch)
     config = learning_from(config, caches, vocabulary=vocabulary.fingerprint)
-    check_config("Parti", config, workdir)
-    step = MeshStep(
-        config,
-        layout,
-        batch_size,
-        devices,
-        dtype=dtype,
-        rematerialise=rematerialise,
-    )
-    found = read_checkpoint(workdir / "checkpoints", config)
-    model = initial or Parti(config)
-    model.config = config
-    done, arrays = found or (0, from_keras(model))
-    step.load(arrays, done)
-    data = batches(
-        caches,
-        "train",
-        vocabulary,
-        batch_size,
-        seed,
-        label_rate=label_rate,
-        skipped=done,
-    ).as_numpy_iterator()
-    boards = _Boards(workdir / "logs")
-    for epoch in range(done // steps_per_epoch, epochs):
-        logs = []
-        progress = tqdm(range(steps_per_epoch), f"epoch {epoch + 1}", disable=None)
-        for _ in progress:
-            ids = hidden(next(data)[0], config, (seed, step.done))
-            learning = float(rate(step.done))
-            logs.append(step.train(ids, learning))
-            check_finite(logs[-1], f"step {step.done}")
-        write_checkpoint(workdir / "checkpoints", step.done, step.arrays())
-        means = {name: np.mean([log[name] for log in logs]) for name in logs[0]}
-        boards.write("train", epoch, {**means, "learning_rate": learning})
-        tests = _validate(step, caches, vocabulary, batch_size)
-        boards.write("validation", epoch, tests)
-        words = [f"{name} {value:.4f}" for name, value in means.items()]
-        words += [f"val_{name} {value:.4f}" for name, value in tests.items()]
-        logger.info("epoch %d of %d: %s", epoch + 1, epochs, ", ".join(words))
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = workdir / "checkpoints"
+    with alone_in(workdir), sigterm_noted() as terminated:
+        check_config("Parti", config, workdir)
+        step = MeshStep(
+            config,
+            layout,
+            batch_size,
+            devices,
+            dtype=dtype,
+            rematerialise=rematerialise,
+        )
+        found = read_checkpoint(checkpoints, config)
+        model = initial or Parti(config)
+        model.config = config
+        done, arrays = found or (0, from_keras(model))
+        step.load(arrays, done)
+        data = batches(
+            caches,
+            "train",
+            vocabulary,
+            batch_size,
+            seed,
+            label_rate=label_rate,
+            skipped=done,
+        ).as_numpy_iterator()
+        boards = _Boards(workdir / "logs")
+        for epoch in range(done // steps_per_epoch, epochs):
+            logs, left = [], (epoch + 1) * steps_per_epoch - step.done
+            progress = tqdm(range(left), f"epoch {epoch + 1}", disable=None)
+            for _ in progress:
+                if terminated():
+                    write_checkpoint(checkpoints, step.done, step.arrays())
+                    leave(f"step {step.done} is in {checkpoints}")
+                ids = hidden(next(data)[0], config, (seed, step.done))
+                learning = float(rate(step.done))
+                logs.append(step.train(ids, learning))
+                check_finite(logs[-1], f"step {step.done}")
+            write_checkpoint(checkpoints, step.done, step.arrays())
+            means = {name: np.mean([log[name] for log in logs]) for name in logs[0]}
+            boards.write("train", epoch, {**means, "learning_rate": learning})
+            tests = _validate(step, caches, vocabulary, batch_size)
+            boards.write("validation", epoch, tests)
+            words = [f"{name} {value:.4f}" for name, value in means.items()]
+            words += [f"val_{name} {value:.4f}" for name, value in tests.items()]
+            logger.info("epoch %d of %d: %s", epoch + 1, epochs, ", ".join(words))
     to_keras(step.arrays(), model)
     model.save_dir(workdir / "model")
     return model

@@ -16,19 +16,19 @@ class StopAtNonFinite(keras.callbacks.Callback):
     Raises:
         ValueError: a term is NaN or infinite. Of several that became so in one step the
             first part of the loss is named, and the sum of them, `loss`, only where
-            there is no other. Steps count from 1 at the start of the run, those
-            before a resume included.
+            there is no other. Steps count from 1 at the start of the run.
+
+    Args:
+        done: int. Steps that the run had done before it was resumed.
     """
 
-    def on_train_begin(self, logs=None):
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+    def __init__(self, done=0):
+        super().__init__()
+        self.done = done
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self.epoch * (self.params.get("steps") or 0) + batch + 1
-        check_finite(logs or {}, f"step {step}")
+        self.done += 1
+        check_finite(logs or {}, f"step {self.done}")
 
     def on_epoch_end(self, epoch, logs=None):
         when = f"the end of epoch {epoch + 1}"

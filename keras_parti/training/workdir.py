@@ -1,9 +1,9 @@
 """A training run in a folder: it saves itself, and the same command goes on."""
 
+import contextlib
 import dataclasses
 import json
 import logging
-import os
 import tempfile
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,9 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parti.files import written_whole
 from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.board import Board
 from keras_parti.training.guards import StopAtNonFinite
+from keras_parti.training.interruption import alone_in, leave, sigterm_noted
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,9 @@ def fit(
     After each epoch the weights, the optimiser's state and the seeds are written to
     `workdir/checkpoints`, and the weights alone as a model folder to
     `workdir/model`. A killed run loses at most one epoch: called again with the
-    same arguments it continues, with the batches it would have seen.
+    same arguments it continues, with the batches it would have seen. SIGTERM lets it
+    finish its step and writes a checkpoint, so that nothing is lost; the figures of
+    that epoch are then of its steps after the interruption.
 
     Where the optimiser keeps moving averages of the weights (`use_ema`), these are
     what is validated, what `workdir/model` holds, and what the model has in the end;
@@ -57,34 +61,45 @@ def fit(
     Raises:
         ValueError: where the folder holds a run of another configuration or of another
             optimiser, or a loss or a weight stops being finite.
+        OSError: another process trains in the folder, the disk is full, or the folder
+            cannot be written to.
+        SystemExit: of status 143, after SIGTERM.
     """
     workdir = Path(workdir)
-    check_config(type(model).__name__, model.config, workdir)
-    checkpoints = Checkpoints(workdir)
-    done = checkpoints.restore(model)
-    if done >= epochs:
-        logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
-        for optimizer, moved in _players(model):
-            optimizer.finalize_variable_values(moved)
-        return
-    skipped = done * steps_per_epoch
-    model.fit(
-        dataset(skipped) if callable(dataset) else dataset.skip(skipped),
-        epochs=epochs,
-        initial_epoch=done,
-        steps_per_epoch=steps_per_epoch,
-        callbacks=[
-            ValidateAverages(_players),
-            *callbacks,
-            StopAtNonFinite(),
-            # Of several workers one draws the curves, or each point would be twofold.
-            *([Board(workdir / "logs")] if _is_first(model) else []),
-            checkpoints,
-        ],
-        verbose=verbose,
-        validation_data=validation_data,
-        shuffle=False,  # the dataset has its order; Keras would warn
-    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    first = _is_first(model)
+    alone = alone_in(workdir) if first else contextlib.nullcontext()
+    with alone, sigterm_noted() as terminated:
+        check_config(type(model).__name__, model.config, workdir)
+        checkpoints = Checkpoints(workdir, terminated)
+        while True:
+            done, step = checkpoints.restore(model)
+            if done >= epochs:
+                break
+            before = done * steps_per_epoch + step
+            model.fit(
+                dataset(before) if callable(dataset) else dataset.skip(before),
+                # After the rest of an epoch a new `fit` has the length of the others.
+                epochs=done + 1 if step else epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps_per_epoch - step,
+                callbacks=[
+                    ValidateAverages(_players),
+                    *(c for c in callbacks if not step or not _moves_weights(c)),
+                    StopAtNonFinite(before),
+                    # Of several workers one draws, or each point would be twofold.
+                    *([Board(workdir / "logs")] if first else []),
+                    checkpoints,
+                ],
+                verbose=verbose,
+                validation_data=validation_data,
+                shuffle=False,  # the dataset has its order; Keras would warn
+            )
+            if not step:
+                return
+    logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
+    for optimizer, moved in _players(model):
+        optimizer.finalize_variable_values(moved)
 
 
 def model_dir(path):
@@ -97,21 +112,27 @@ class Checkpoints(keras.callbacks.Callback):
     """Writes `workdir/checkpoints/<epoch>.npz` after each epoch.
 
     A file holds every variable of the model and its optimiser, and the states of its
-    random generators, which Keras' own weight files leave out. It is written under
-    another name and renamed, so that a killed run or a full disk leaves the last good
-    checkpoint whole.
+    random generators, which Keras' own weight files leave out. A killed run or a full
+    disk leaves the last good checkpoint whole. SIGTERM has `<epoch>+<step>.npz`
+    written, after a step of the epoch that follows.
 
     Args:
         workdir: path.
+        terminated: function that tells whether SIGTERM has come.
     """
 
-    def __init__(self, workdir):
+    def __init__(self, workdir, terminated):
         super().__init__()
+        self.terminated = terminated
         self.model_folder = workdir / "model"
         self.folder = workdir / "checkpoints"
+        self.epoch = self.step = 0  # where the weights are
 
     def restore(self, model):
-        """Loads the newest readable checkpoint; returns the number of epochs done.
+        """Loads the newest readable checkpoint.
+
+        Returns:
+            Two ints: the epochs done, and the steps of the next one.
 
         Raises:
             ValueError: there are checkpoints, and none can be used.
@@ -119,7 +140,7 @@ class Checkpoints(keras.callbacks.Callback):
         for optimizer, moved in _players(model):
             optimizer.build(moved)
         variables, reason = _variables(model), None
-        for path in sorted(self.folder.glob("[0-9]*.npz"), reverse=True):
+        for path in reversed(self._files()):
             try:
                 values = _read(path, variables)
             except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -129,14 +150,22 @@ class Checkpoints(keras.callbacks.Callback):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             logger.info("Restored %s", path)
-            return int(path.stem)
+            self.epoch, self.step = _position(path)
+            return self.epoch, self.step
         if reason is not None:
             # To begin again would soon delete them.
             raise ValueError(
                 f"No checkpoint in {self.folder} can be used: {reason}. Choose another "
                 "workdir, or give the options that the run began with."
             )
-        return 0
+        return 0, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        # After an epoch's last step its checkpoint is about to be written.
+        if self.terminated() and batch + 1 < self.params["steps"]:
+            self._write()
+            self._leave()
 
     def on_epoch_end(self, epoch, logs=None):
         if not _is_first(self.model):
@@ -145,15 +174,38 @@ class Checkpoints(keras.callbacks.Callback):
             with tempfile.TemporaryDirectory() as folder:
                 self.model.save_dir(folder)
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / "aside.npz"
-        np.savez(aside, *map(ops.convert_to_numpy, _variables(self.model)))
-        # Before the checkpoint counts: killed in between, the epoch is done again.
+        # Before the checkpoint: killed in between, the epoch is done again.
         with averaged(_players(self.model)):
             self.model.save_dir(self.model_folder)
-        os.replace(aside, self.folder / f"{epoch + 1:06d}.npz")
-        for old in sorted(self.folder.glob("[0-9]*.npz"))[:-KEPT]:
+        self.epoch, self.step = epoch + 1, 0
+        self._write()
+        if self.terminated():
+            self._leave()
+
+    def _write(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        within = f"+{self.step:06d}" if self.step else ""
+        with written_whole(self.folder / f"{self.epoch:06d}{within}.npz") as part:
+            np.savez(part, *map(ops.convert_to_numpy, _variables(self.model)))
+        for old in self._files()[:-KEPT]:
             old.unlink()
+
+    def _leave(self):
+        leave(f"epoch {self.epoch + 1}, step {self.step} is in {self.folder}")
+
+    def _files(self):
+        return sorted(self.folder.glob("[0-9]*.npz"), key=_position)
+
+
+def _position(path):
+    """Returns what a checkpoint's name says: epochs done, and steps of the next."""
+    epoch, _, step = path.stem.partition("+")
+    return int(epoch), int(step or 0)
+
+
+def _moves_weights(callback):
+    """Whether a callback trains, too, at the beginning of an epoch."""
+    return getattr(callback, "moves_weights", False)
 
 
 def _is_first(model):
@@ -208,7 +260,8 @@ def check_config(name, config, workdir):
     text = json.dumps(config, indent=2) + "\n"
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        with written_whole(path) as part:
+            part.write_text(text)
         return
     config = json.loads(text)  # tuples as lists
     for name, value in json.loads(path.read_text()).items():

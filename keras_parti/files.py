@@ -1,0 +1,37 @@
+"""Files that are whole or not there, whatever ends the process that writes them."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike, shared: bool = False) -> Iterator[Path]:
+    """Gives another name to write to, which becomes `path` once all is on the disk.
+
+    A killed process or a full disk leaves what was there before. A kill leaves the
+    unfinished file under a name that the next attempt takes again.
+
+    Args:
+        path: str or path of the file, in a folder that exists.
+        shared: bool. Whether several processes may write it at once; each then has a
+            name of its own.
+
+    Yields:
+        `pathlib.Path`, of the same ending as `path`.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    path = Path(path)
+    mark = f"{os.getpid()}-" if shared else ""
+    part = path.with_name(f".part-{mark}{path.name}")
+    try:
+        yield part
+        # The name must not survive a power cut that the bytes do not.
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
