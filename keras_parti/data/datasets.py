@@ -20,6 +20,9 @@ OWN_SETS = (
     "photographs/whole",
 )
 
+# Of encoded pictures that are shuffled at a time: all of the sets above.
+SHUFFLED_BYTES = 2**30
+
 
 def load(
     name_or_dir: str | os.PathLike,
@@ -210,14 +213,18 @@ def _read(
         raise ValueError(
             f"{name_or_dir} has no feature `image`, only {list(source.info.features)}."
         )
+    count = max(1, source.info.splits[split].num_examples)
+    at_a_time = min(count, _examples_of(source.info, SHUFFLED_BYTES))
     dataset = source.as_dataset(
-        split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+        split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        # Files are shuffled, too, where not all examples are shuffled at once.
+        shuffle_files=shuffle_seed is not None and at_a_time < count,
+        read_config=tfds.ReadConfig(shuffle_seed=shuffle_seed),
     )
     if shuffle_seed is not None:
-        # Pictures are still PNG here, so that shuffling whole sets takes little memory.
-        dataset = dataset.shuffle(
-            max(1, source.info.splits[split].num_examples), seed=shuffle_seed
-        )
+        # Pictures are still PNG here, so that many of them take little memory.
+        dataset = dataset.shuffle(at_a_time, seed=shuffle_seed)
     if repeat:
         dataset = dataset.repeat()
 
@@ -226,6 +233,13 @@ def _read(
         return {**_texts(example, source.info.features), "image": image}
 
     return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _examples_of(info, size):
+    """How many stored examples of a set take about so many bytes."""
+    stored = sum(split.num_bytes for split in info.splits.values())
+    count = sum(split.num_examples for split in info.splits.values())
+    return max(1, size * count // max(1, stored))
 
 
 def _part(members, split):

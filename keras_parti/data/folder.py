@@ -112,6 +112,9 @@ class PictureFolder:
         def read(key):
             key = os.fsdecode(key)
             content = self._read(key, shortest)
+            # All may have vanished since; to look for one for ever would be to hang.
+            if repeat and not content[0].size and self._lost(paths):
+                self._check_any(paths)
             with self._lock:
                 if key in untried:
                     untried.discard(key)
@@ -188,6 +191,11 @@ class PictureFolder:
             f"None of the {len(paths)} pictures of {self.path} can be read: "
             + self.summary(paths)
         )
+
+    def _lost(self, paths):
+        """Whether all of them are known to be unreadable."""
+        with self._lock:
+            return len(self.skipped) >= len(paths) and self.skipped.keys() >= set(paths)
 
     def _report(self, paths):
         if words := self.summary(paths):

@@ -23,13 +23,10 @@ from keras_parti.optimizers import (
 from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.figures import RunFigures
+from keras_parti.training.ordering import shuffled
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 SCHEDULES = ("cosine", "exponential")
-
-# Examples that are shuffled at a time: 0.3 GB at 1024 ids. A set of no more is also
-# kept in memory.
-SHUFFLED = 65_536
 
 
 def compile_parti(
@@ -160,7 +157,7 @@ def batches(
         for other in datasets[1:]:
             dataset = dataset.concatenate(other)
     else:
-        datasets = [_shuffled(dataset, seed) for dataset in datasets]
+        datasets = [shuffled(dataset, seed) for dataset in datasets]
         dataset = datasets[0]
         if len(datasets) > 1:
             dataset = tf.data.Dataset.sample_from_datasets(
@@ -339,13 +336,6 @@ def validation_batches(caches, vocabulary, batch_size):
     if held_out:
         return batches(held_out, "validation", vocabulary, batch_size)
     return None
-
-
-def _shuffled(dataset, seed):
-    count = max(1, int(dataset.cardinality()))
-    if count <= SHUFFLED:
-        dataset = dataset.cache()
-    return dataset.shuffle(min(count, SHUFFLED), seed=seed).repeat()
 
 
 def _check_mix(caches):

@@ -16,6 +16,7 @@ from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import VIM
 from keras_parti.optimizers import Adafactor, WarmupExponential
 from keras_parti.training import workdir as runs
+from keras_parti.training.ordering import kept, shuffled
 from keras_parti.training.parti import learning_from
 
 CLASSES_FILE = "classes.json"
@@ -112,10 +113,7 @@ def batches(cache, split, batch_size, feature=None, classes=None, seed=None):
         # Counted, for Keras warns of a dataset that ends where its length is unknown.
         count = dataset.reduce(np.int64(0), lambda count, _: count + 1)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    dataset = dataset.cache()
-    if seed is not None:
-        count = max(1, int(dataset.cardinality()))
-        dataset = dataset.shuffle(count, seed=seed).repeat()
+    dataset = kept(dataset) if seed is None else shuffled(dataset, seed)
     return dataset.batch(batch_size, drop_remainder=seed is not None).prefetch(2)
 
 
