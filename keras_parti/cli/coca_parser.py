@@ -5,6 +5,7 @@ from pathlib import Path
 from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
+    add_average,
     add_command,
     add_preset,
     add_run,
@@ -67,13 +68,7 @@ def add_coca_training(parts):
         number(0, 1),
         0.5,
     )
-    option(
-        command,
-        "--average",
-        "M",
-        "keep a moving average of the weights, with this momentum, such as 0.999",
-        number(0, 1),
-    )
+    add_average(command)
     option(
         command,
         "--together",

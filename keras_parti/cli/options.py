@@ -133,6 +133,29 @@ def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=Non
     )
 
 
+def add_average(command):
+    """Adds the moving average of the weights."""
+    option(
+        command,
+        "--average",
+        "M",
+        "keep a moving average of the weights, with this momentum, such as 0.999",
+        number(0, 1),
+    )
+
+
+def add_accumulation(command):
+    """Adds batches that are learned from together."""
+    option(
+        command,
+        "--accumulated-batches",
+        "N",
+        "batches whose mean gradient makes one update",
+        integer(1),
+        1,
+    )
+
+
 def add_sampling(command):
     """Adds the options of `SAMPLING`."""
     for name, (kind, low, high, default, metavar, words) in SAMPLING.items():

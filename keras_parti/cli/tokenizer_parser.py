@@ -3,6 +3,8 @@
 from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
+    add_accumulation,
+    add_average,
     add_command,
     add_dtype,
     add_preset,
@@ -205,19 +207,6 @@ def add_networks(terms):
 
 def add_updates(command):
     """Adds how the weights of both players are moved."""
-    option(
-        command,
-        "--average",
-        "M",
-        "keep a moving average of the weights, with this momentum, such as 0.999",
-        number(0, 1),
-    )
-    option(
-        command,
-        "--accumulated-batches",
-        "N",
-        "batches whose mean gradient makes one update",
-        integer(1),
-        1,
-    )
+    add_average(command)
+    add_accumulation(command)
     add_dtype(command, "With --discriminator float32 is the faster one on CPUs")

@@ -6,6 +6,8 @@ from keras_parti import presets
 from keras_parti.cli.coca_parser import add_coca_training
 from keras_parti.cli.options import (
     DATA,
+    add_accumulation,
+    add_average,
     add_command,
     add_dtype,
     add_preset,
@@ -160,21 +162,8 @@ def add_train(commands):
         default="cosine",
         help="how the rate falls; exponential is the paper's (default cosine)",
     )
-    option(
-        command,
-        "--average",
-        "M",
-        "keep a moving average of the weights, with this momentum, such as 0.999",
-        number(0, 1),
-    )
-    option(
-        command,
-        "--accumulated-batches",
-        "N",
-        "batches whose mean gradient makes one update",
-        integer(1),
-        1,
-    )
+    add_average(command)
+    add_accumulation(command)
     command.add_argument(
         "--rematerialise",
         action="store_true",

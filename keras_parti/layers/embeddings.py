@@ -208,8 +208,38 @@ class TanhHead(keras.layers.Layer):
         }
 
 
+class _ChangedIds(keras.layers.Layer):
+    """Changes ids at random, in training only.
+
+    Raises:
+        ValueError: a rate outside [0, 1].
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, ids: Tensor, training: bool | None = None) -> Tensor:
+        if not training or not self.rate:
+            return ids
+        return self._changed(ids)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, ids, training=None):
+        return keras.KerasTensor(ids.shape, ids.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
 @keras.saving.register_keras_serializable("keras_parti")
-class ConditionDropout(keras.layers.Layer):
+class ConditionDropout(_ChangedIds):
     """Replaces some rows of text ids by the empty prompt, in training only.
 
     A model trained so knows pictures with and without a text, which is what
@@ -231,26 +261,10 @@ class ConditionDropout(keras.layers.Layer):
         - [Yu et al., 2022](https://arxiv.org/abs/2206.10789), section 2.4
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
-        self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def call(self, ids: Tensor, training: bool | None = None) -> Tensor:
-        if not training or not self.rate:
-            return ids
+    def _changed(self, ids):
         shape = (ops.shape(ids)[0], 1)
         dropped = keras.random.uniform(shape, seed=self.seed_generator) < self.rate
         return ops.where(dropped, empty_prompt(ids.shape[1]), ids)
-
-    def compute_output_spec(self, ids, training=None):
-        return keras.KerasTensor(ids.shape, ids.dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
 def empty_prompt(length):
@@ -259,7 +273,7 @@ def empty_prompt(length):
 
 
 @keras.saving.register_keras_serializable("keras_parti")
-class ImageMixing(keras.layers.Layer):
+class ImageMixing(_ChangedIds):
     """Mixes ids of another picture into those that a decoder reads, in training only.
 
     Not in the papers, whose data sets are too large to be learned by heart. On a small
@@ -282,27 +296,8 @@ class ImageMixing(keras.layers.Layer):
         int32 `(batch, length)`.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"`rate` must be in [0, 1]. Received: rate={rate}")
-        self.rate = rate
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def call(self, ids: Tensor, training: bool | None = None) -> Tensor:
-        if not training or not self.rate:
-            return ids
+    def _changed(self, ids):
         batch, length = ops.shape(ids)
         draws = keras.random.uniform((batch, length + 2), seed=self.seed_generator)
         share = ops.where(draws[:, :1] < self.rate, draws[:, 1:2], 0.0)
         return ops.where(draws[:, 2:] < share, ops.roll(ids, 1, axis=0), ids)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def compute_output_spec(self, ids, training=None):
-        return keras.KerasTensor(ids.shape, ids.dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
