@@ -3,12 +3,9 @@
 import functools
 import hashlib
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -167,34 +164,40 @@ def test_a_folder_takes_pictures_of_one_run_only(tmp_path):
         draw_prompts(paint, many(6), tmp_path, model="a", options={"top_k": 1})
 
 
-SLOW_RUN = """
-import sys, time
+KILLED_RUN = """
+import contextlib, itertools, os, signal, sys, threading, time
 sys.path[:0] = [sys.argv[2]]
 from test_parti_prompts import many, paint
 from keras_parti.evaluation import prompt_run
-write = prompt_run._write
-def slowly(*args):
-    time.sleep(0.005)
-    write(*args)
-prompt_run._write = slowly
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@contextlib.contextmanager
+def slowly(path, **options):
+    number = next(numbers)
+    if number == 10:
+        threading.Timer(float(sys.argv[3]), kill).start()
+    with written_whole(path, **options) as part:
+        yield part
+        time.sleep(0.005 if number < 40 else 60)
+
+written_whole, numbers = prompt_run.written_whole, itertools.count()
+prompt_run.written_whole = slowly
 prompt_run.draw_prompts(paint, many(61), sys.argv[1], num_samples=2, model="m")
 """
 
 
 def test_kills_lose_and_double_nothing(tmp_path):
     draw_prompts(paint, many(61), tmp_path / "whole", num_samples=2, model="m")
-    here, out, counts = str(Path(__file__).parent), tmp_path / "killed", [0]
-    command = [sys.executable, "-c", SLOW_RUN, str(out), here]
-    for delay in (0.05, 0.21, 0.13):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while len(read_records(out)) <= counts[-1] + 5 and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(delay * random.Random(3).random())
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    out, counts = tmp_path / "killed", [0]
+    command = [sys.executable, "-c", KILLED_RUN, out, Path(__file__).parent]
+    for delay in (0.011, 0.042, 0.027):
+        done = subprocess.run([*command, str(delay)], stderr=subprocess.DEVNULL)
+        assert done.returncode == -signal.SIGKILL
         counts.append(len(read_records(out)))
-    assert 0 < counts[1] < counts[2] < counts[3]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert 0 < counts[1] < counts[2] < counts[3] < 61 * 2
+    draw_prompts(paint, many(61), out, num_samples=2, model="m")
     assert content(out) == content(tmp_path / "whole")
 
 
