@@ -6,6 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def check_room(path: str | os.PathLike, size: int) -> None:
+    """Finds out whether a file would fit, for those who end badly where one does not.
+
+    HDF5 ends the process when the disk fills under it.
+
+    Args:
+        path: str or path of a file, which is emptied.
+        size: int. Bytes to come.
+
+    Raises:
+        OSError: they do not fit.
+    """
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(0)
+
+
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike, shared: bool = False) -> Iterator[Path]:
     """Gives another name to write to, which becomes `path` once all is on the disk.

@@ -23,6 +23,8 @@ class _ClipsTheSum:
     """
 
     def build(self, variables):
+        if self.built:
+            return
         super().build(variables)
         self.gradient_norm = self.add_variable(
             (), name="gradient_norm", aggregation="only_first_replica"

@@ -1,11 +1,13 @@
 """A folder of pictures is a picture set, whatever lies in it."""
 
 import logging
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_parti import data
@@ -45,6 +47,15 @@ def test_every_picture_is_in_one_split(photos):
     assert 1 <= sizes["validation"] <= 5
     found = [grey for split in sizes for grey in greys(data.load(photos, split))]
     assert sorted(found) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_pictures_that_vanish_meanwhile_end_the_reading(photos, endless):
+    folder = data.PictureFolder(photos)
+    found = folder.read(folder.splits["train"], repeat=endless)
+    shutil.rmtree(photos)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"None of the .+ can be"):
+        list(found)
 
 
 def test_held_out_pictures_stay_so_when_others_come(photos):

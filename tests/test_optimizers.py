@@ -110,6 +110,16 @@ def test_a_config_makes_the_same_optimizer():
     assert again.get_config() == one.get_config()
 
 
+@pytest.mark.parametrize("kind", [AdamW, Adafactor])
+def test_what_is_built_again_is_as_it_was(kind):
+    """A run that goes on builds its optimiser before Keras does."""
+    optimizer, weights = kind(1e-3), [keras.Variable(wave(3, 5), name="w")]
+    optimizer.build(weights)
+    before = [id(v) for v in optimizer.variables]
+    optimizer.build(weights)
+    assert [id(v) for v in optimizer.variables] == before
+
+
 @pytest.mark.parametrize("betas", [(1.0, 0.9), (-0.1, 0.9), (0.9, 0.0), (0.9, 1.0)])
 def test_betas_out_of_range_are_refused(betas):
     with pytest.raises(ValueError, match=r"`beta_1` must be in \[0, 1\)"):

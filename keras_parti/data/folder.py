@@ -104,7 +104,7 @@ class PictureFolder:
             it lies in below its split; `key`, its path.
 
         Raises:
-            ValueError: not one of the pictures can be read.
+            ValueError: not one of the pictures can be read, now or when they are read.
         """
         self._check_any(paths)
         untried = set(paths) if report else set()
@@ -113,7 +113,7 @@ class PictureFolder:
             key = os.fsdecode(key)
             content = self._read(key, shortest)
             # All may have vanished since; to look for one for ever would be to hang.
-            if repeat and not content[0].size and self._lost(paths):
+            if not content[0].size and self._lost(paths):
                 self._check_any(paths)
             with self._lock:
                 if key in untried:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ from typing import Any, Self
 import keras
 
 from keras_parti import presets
+from keras_parti.files import check_room, written_whole
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
@@ -88,14 +90,22 @@ class ConfigModel(keras.Model):
     def save_dir(self, path: str | os.PathLike) -> None:
         """Writes the model as a folder of `config.json` and `model.weights.h5`.
 
+        A killed process or a full disk leaves the weights that were there before.
+
         Args:
             path: str or path. Made where it does not exist.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written to.
         """
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         description = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
         (path / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
-        self.save_weights(path / WEIGHTS_FILE)
+        with written_whole(path / WEIGHTS_FILE) as part:
+            # HDF5 spends 2.2 kB on each array beside its numbers.
+            check_room(part, sum(4 * math.prod(w.shape) + 4096 for w in self.weights))
+            self.save_weights(part)
 
     @classmethod
     def load_dir(
