@@ -415,3 +415,22 @@ def test_the_commands_lead_from_pictures_to_pictures(tmp_path, monkeypatch, caps
     small = ["--num-samples", "2", "--count", "2", "--features", "pixels"]
     small += ["--guidance-scale", "1"]
     assert "training captions (2)" in run(*retrieval, "--out", "e", *small)
+
+
+def test_what_a_function_of_a_dataset_raises_is_said_in_its_words():
+    tf = pytest.importorskip("tensorflow")
+
+    def read(error):
+        def fail():
+            raise error
+
+        run = tf.data.Dataset.range(1).map(
+            lambda _: tf.numpy_function(fail, [], "int64")
+        )
+        with pytest.raises(tf.errors.OpError) as caught:
+            list(run)
+        return caught.value
+
+    assert cli.explain(read(ValueError("no\n picture"))) == "no picture"
+    assert cli.explain(read(ZeroDivisionError("a bug"))) is None
+    assert cli.explain(KeyError("a bug")) is None

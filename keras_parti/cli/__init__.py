@@ -6,6 +6,7 @@ and a mistyped option answer at once.
 
 import contextlib
 import importlib
+import re
 import shlex
 import sys
 
@@ -42,10 +43,11 @@ def main(argv=None):
             getattr(module, function)(args)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        if args.debug:
+    except Exception as error:
+        words = explain(error)
+        if args.debug or words is None:
             raise
-        print(f"keras-parti: {explain(error)}", file=sys.stderr)
+        print(f"keras-parti: {words}", file=sys.stderr)
         return 2
     return 0
 
@@ -61,8 +63,19 @@ def _devices_of(args):
 
 
 def explain(error):
-    """Returns one line of words for an error."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    """Returns one line of words for an error, or None if it is of our own making."""
+    words = str(error)
+    if type(error).__module__.startswith("tensorflow."):
+        # What a function of a dataset raises is left as words, amid TensorFlow's own.
+        raised = re.search(
+            r"(?:ValueError|OSError|FileNotFoundError): (.*?)\nTraceback", words, re.S
+        )
+        if raised is None:
+            return None
+        words = raised[1]
+    elif not isinstance(error, (ValueError, OSError, ImportError)):
+        return None
+    words = " ".join(words.split()) or type(error).__name__
     if isinstance(error, ImportError):
         words += (
             ". Install what is missing: `pip install -r requirements.lock`, "
