@@ -1,6 +1,6 @@
 """Times ViT-VQGAN-small at 256x256: encode, decode and a training step of 4 pictures.
 
-    python benchmarks/tokenizer.py --peers ENV/bin/python    # ten minutes on two cores
+    python benchmarks/tokenizer.py --peers ENV/bin/python    # an hour on two cores
     python benchmarks/tokenizer.py --quick                   # tiny, to see it run
 
 Beside it stand the peers in PyTorch: parti-pytorch's `VitVQGanVAE` of the same widths,
