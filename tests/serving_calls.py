@@ -3,6 +3,7 @@
 import http.client
 import os
 import shutil
+import threading
 
 import grpc
 import numpy as np
@@ -102,6 +103,18 @@ def loaded(server):
     """The newest loaded version of a server's first model, to be tampered with."""
     with next(iter(server.models)).lease() as servable:
         return servable
+
+
+def behind_gate(servable):
+    """Makes a version answer only once the event that this returns is set."""
+    gate, call_now = threading.Event(), servable.call
+
+    def call_behind_gate(*arguments):
+        assert gate.wait(30)
+        return call_now(*arguments)
+
+    servable.call = call_behind_gate
+    return gate
 
 
 def columns_of(prompts, seed=0):

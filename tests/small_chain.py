@@ -1,6 +1,7 @@
 """A chain of the smallest sizes for the tests of serving, and requests to it."""
 
 import numpy as np
+from far_weights import scatter_matrices
 
 from keras_parti import sampling
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
@@ -16,11 +17,7 @@ def make_chain(folder):
     train_vocabulary(styles, folder / "vocabulary.model", 300)
     tokenizer = ViTVQGAN.from_preset("vit_vqgan_tiny")
     parti = Parti.from_preset("parti_tiny")
-    random = np.random.default_rng(5)
-    for weight in (*tokenizer.weights, *parti.weights):
-        if len(weight.shape) > 1:
-            # Untrained blocks are identities, and their logits all but equal.
-            weight.assign(random.normal(0.0, 0.5, weight.shape))
+    scatter_matrices(tokenizer, parti)
     length = parti.config.text_length
     vocabulary = Vocabulary.from_file(folder / "vocabulary.model", length)
     return TextToImage(tokenizer, parti, vocabulary)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti import sampling
@@ -29,13 +30,6 @@ TEXT = np.random.default_rng(3).integers(4, 300, (3, 11)).astype("int32")
 TEXT[1, 5:] = 0
 
 
-def randomise(model):
-    random = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.4 * random.normal(size=weight.shape))
-    return model
-
-
 @pytest.fixture(scope="module", params=[*MODELS, "VIM"])
 def case(request):
     """A model, its condition, and its logits of `IDS` in one pass."""
@@ -46,7 +40,7 @@ def case(request):
         fields = SIZES | MODELS[request.param]
         model = Parti.from_preset("parti_tiny", **fields)
         condition, inputs = TEXT, {"text_ids": TEXT}
-    randomise(model)
+    scatter(model, 0.4)
     logits = model(inputs | {"image_ids": IDS}, training=False)
     return model, model.condition(condition), ops.convert_to_numpy(logits)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti import sampling
@@ -10,14 +11,6 @@ from keras_parti.models import VIM, ClassToImage, ViTVQGAN
 from keras_parti.models.class_to_image import DEFAULTS
 
 LABELS = [3, 0, 5, 3]  # 5 is no class
-
-
-def scatter(model):
-    """Weights large enough that every path shows."""
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import os
-import resource
 import shutil
 import socket
 import threading
@@ -12,10 +11,12 @@ import time
 import grpc
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 from server_process import ServerProcess
 from serving_calls import metrics, predict
 from small_chain import PROMPTS, columns
 from tensorflow_serving.apis import prediction_service_pb2_grpc
+from waiting import wait_for
 
 from keras_parti.serving.client import Client
 from keras_parti.serving.export import export
@@ -106,7 +107,7 @@ def test_a_corrupt_new_version_leaves_the_old_one_at_work(
         asking = pool.submit(ask)
         os.rename(tmp_path / "2", model / "2")
         try:
-            wait_until(lambda: reason in healthy.status().get(number, ""))
+            wait_for(lambda: reason in healthy.status().get(number, ""))
             state = healthy.status()
             assert state[1] == "AVAILABLE"
             assert not state[number].startswith("AVAILABLE")
@@ -114,17 +115,6 @@ def test_a_corrupt_new_version_leaves_the_old_one_at_work(
             stop.set()
             shutil.rmtree(model / "2")
         assert asking.result() > 0
-
-
-@contextlib.contextmanager
-def files_of_at_most(size):
-    """No file of this process grows further: a write fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9], ids=["at once", "in the last of it"])
@@ -151,17 +141,17 @@ def test_clients_that_leave_in_mid_sampling_leave_no_work_behind(server, healthy
     with grpc.insecure_channel(server.address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         calls = [stub.Predict.future(request, timeout=300) for _ in range(60)]
-        wait_until(lambda: metrics(server)["keras_parti_requests_waiting"] > 29)
+        wait_for(lambda: metrics(server)["keras_parti_requests_waiting"] > 29)
         before = metrics(server)
         for call in calls:
             call.cancel()
-    wait_until(lambda: idle(metrics(server)))
+    wait_for(lambda: idle(metrics(server)))
     for _ in range(20):
         with server.connect(server.rest_port) as leaving:
             body = b'{"signature_name": "generate_best", "inputs": {"prompt": ["a"]}}'
             leaving.sendall(post(len(body)) + body)
     healthy.generate(["a"], num_samples=1)
-    wait_until(lambda: idle(metrics(server)))
+    wait_for(lambda: idle(metrics(server)))
     after = metrics(server)
     # Sixteen rows fill a run, so those that waited would have been thirty and more.
     assert after["keras_parti_runs"] - before["keras_parti_runs"] < 25
@@ -173,13 +163,6 @@ def idle(counted):
     """Whether nothing waits and nothing is at work."""
     names = ("keras_parti_requests_waiting", "keras_parti_requests_at_work")
     return not any(counted[name] for name in names)
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def post(length, path="/v1/models/toy:predict"):

@@ -1,23 +1,10 @@
 """A file is whole or as it was before, whatever ends its writing."""
 
-import contextlib
-import resource
-
 import pytest
+from full_disk import files_of_at_most
 
 from keras_parti.files import check_room, written_whole
 from keras_parti.models import WDSR
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """No file grows beyond a size, as on a disk that is nearly full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -40,7 +27,7 @@ def fail(path, shared):
 
 
 def test_room_is_known_before_it_is_needed(tmp_path):
-    with largest_file(7_919):
+    with files_of_at_most(7_919):
         check_room(tmp_path / "small", 7_919)
         with pytest.raises(OSError, match="large"):
             check_room(tmp_path / "large", 7_920)
@@ -51,7 +38,7 @@ def test_weights_that_do_not_fit_leave_those_before(tmp_path):
     before = WDSR.from_preset("wdsr_tiny")
     before.save_dir(tmp_path)
     size = (tmp_path / "model.weights.h5").stat().st_size
-    with largest_file(size - 1), pytest.raises(OSError, match="large"):
+    with files_of_at_most(size - 1), pytest.raises(OSError, match="large"):
         WDSR.from_preset("wdsr_tiny").save_dir(tmp_path)
     assert WDSR.load_dir(tmp_path).fingerprint() == before.fingerprint()
     assert {path.name for path in tmp_path.iterdir()} == {

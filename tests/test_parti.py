@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti.layers import ConditionDropout, ImageMixing
@@ -24,11 +25,7 @@ IMAGE = (np.arange(27).reshape(3, 9) * 5 % 23).astype("int32")
 @pytest.fixture
 def parti():
     """A tiny model of weights large enough that every path shows."""
-    model = Parti.from_preset("parti_tiny")
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
+    return scatter(Parti.from_preset("parti_tiny"))
 
 
 def logits(model, text_ids=TEXT, image_ids=IMAGE):
@@ -44,11 +41,7 @@ def test_the_causal_mask_is_a_triangle():
 def windowed(**fields):
     """Two decoder layers, on rasters of 5 by 5 ids, with a window of 3."""
     fields = {"num_tokens": 25, "attention_kernel": 3, **fields}
-    model = Parti.from_preset("parti_tiny", **fields)
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
+    return scatter(Parti.from_preset("parti_tiny", **fields))
 
 
 def changes(model, position):

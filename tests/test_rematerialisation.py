@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti.models import Parti
@@ -16,13 +17,8 @@ INPUTS = {
 
 
 def parti(**fields):
-    model = Parti.from_preset(
-        "parti_tiny", condition_dropout_rate=0.0, attention_kernel=3, **fields
-    )
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
+    fields |= {"condition_dropout_rate": 0.0, "attention_kernel": 3}
+    return scatter(Parti.from_preset("parti_tiny", **fields))
 
 
 def step(model):

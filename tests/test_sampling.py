@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti import sampling
@@ -14,11 +15,7 @@ ROWS = 5
 
 @pytest.fixture(scope="module")
 def parti():
-    model = Parti.from_preset("parti_tiny")
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
+    return scatter(Parti.from_preset("parti_tiny"))
 
 
 @pytest.fixture(scope="module")

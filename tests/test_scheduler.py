@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from waiting import wait_for
 
 from keras_parti.serving.scheduler import Scheduler
 from keras_parti.serving.servable import Run
@@ -65,13 +66,6 @@ def blocked(scheduler, adder, pool):
     first = pool.submit(scheduler.run, adder.run([0]))
     assert adder.begun.wait(30)
     return first
-
-
-def wait_for(condition):
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_what_waits_is_joined_and_each_gets_its_own(start):

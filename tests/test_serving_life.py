@@ -31,17 +31,11 @@ from serving_calls import (
     status,
 )
 from tensorflow_serving.apis import model_management_pb2
+from waiting import wait_for
 
 from keras_parti.serving.server import Server
 
 pytestmark = ours
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def appear(source, target):

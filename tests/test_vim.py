@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from far_weights import scatter
 from keras import ops
 
 from keras_parti import presets
@@ -14,14 +15,6 @@ from keras_parti.models import VIM
 
 IDS = (np.arange(27).reshape(3, 9) * 5 % 23).astype("int32")
 LABELS = np.array([1, 4, 5], "int32")  # the last is no class
-
-
-def scatter(model):
-    """Weights large enough that every path shows."""
-    rng = np.random.default_rng(0)
-    for weight in model.trainable_variables:
-        weight.assign(0.5 * rng.normal(size=weight.shape))
-    return model
 
 
 @pytest.fixture(scope="module")

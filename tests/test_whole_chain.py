@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from far_weights import scatter_matrices
 from small_chain import KEEP, PROMPTS, SAMPLES, assert_same, strings
 
 from keras_parti.models import WDSR, CoCa, TextToImage
@@ -13,10 +14,7 @@ from keras_parti.serving.server import Server
 
 
 def far_from_start(model):
-    random = np.random.default_rng(7)
-    for weight in model.trainable_weights:
-        if len(weight.shape) > 1:
-            weight.assign(random.normal(0.0, 0.3, weight.shape))
+    scatter_matrices(model, scale=0.3, seed=7)
     return model
 
 
