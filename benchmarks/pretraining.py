@@ -23,10 +23,10 @@ import numpy as np
 from parts.intervals import interval
 from parts.toy_set import toy_set
 
-from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import Parti, TextEncoder
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
+from keras_parti.training.preparation import caption_fields
 from keras_parti.training.text_encoder import train_text_encoder
 
 
@@ -57,14 +57,9 @@ def notes(folder):
 
 def run(args, seed):
     """Trains what is missing for a seed; returns losses without and with, seconds."""
-    manifest = read_manifest(args.tokens)
     config = Parti.preset_config(args.preset)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
-    fitted = {
-        "num_codes": manifest["num_codes"],
-        "num_tokens": manifest["num_tokens"],
-        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
-    }
+    fitted = caption_fields(args.tokens, config, vocabulary)
     folder = args.workdir / str(seed)
     options = {"warmup_steps": args.steps // 10, "seed": seed, "verbose": 2}
 

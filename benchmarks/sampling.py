@@ -32,6 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from parts.curves import draw_curves
+from parts.timing import best_of
 
 PEERS = ("keras-hub", "transformers", "parti-pytorch")
 CASE = {
@@ -46,16 +47,6 @@ CASE = {
 }
 QUICK = {"encoder_layers": 1, "decoder_layers": 1, "num_codes": 512, "num_tokens": 64}
 SAMPLES = (1, 16)
-
-
-def best_of(function, rounds):
-    """Returns the seconds of the fastest call after a first one, if there is one."""
-    times = []
-    for _ in range(rounds + 1):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return min(times[1:] or times)
 
 
 def arguments_of(config, samples, scale=3.0):

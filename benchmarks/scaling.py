@@ -32,7 +32,6 @@ from parts.curves import draw_curves
 from parts.toy_set import toy_set
 
 from keras_parti.data.arrays import read_npz, write_npz
-from keras_parti.data.token_cache import read_manifest
 from keras_parti.evaluation.control import MEASURES as WORDS
 from keras_parti.evaluation.control import hits
 from keras_parti.evaluation.nearest import Index
@@ -43,6 +42,7 @@ from keras_parti.evaluation.samples import best_of_weights, draw_samples
 from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
 from keras_parti.text import Vocabulary
 from keras_parti.training.parti import train_parti
+from keras_parti.training.preparation import caption_fields
 from keras_parti.training.workdir import model_dir
 
 SIZES = {  # 1.8, 3.9 and 7.4 million parameters
@@ -64,16 +64,13 @@ WAYS = {  # name: (guided, best of)
 
 def train(args, size, seed, folder):
     """Trains a run, or what is missing of it; returns the model."""
-    manifest = read_manifest(args.tokens)
     config = Parti.preset_config(args.preset)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
     keras.utils.set_random_seed(seed)
     model = Parti.from_preset(
         args.preset,
         **args.sizes[size],
-        num_codes=manifest["num_codes"],
-        num_tokens=manifest["num_tokens"],
-        text_vocab_size=max(config.text_vocab_size, vocabulary.size),
+        **caption_fields(args.tokens, config, vocabulary),
     )
     folder.mkdir(parents=True, exist_ok=True)
     train_parti(

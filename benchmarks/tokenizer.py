@@ -20,8 +20,9 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from parts.timing import best_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -86,16 +87,6 @@ def flops(config, part, batch):
     return sum(n * 2 * math.prod(shape) for n, shape in products(config, part, batch))
 
 
-def best(function, rounds):
-    """The least seconds of some rounds, the first not counted."""
-    seconds = []
-    for _ in range(rounds + 1):
-        begun = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds[1:])
-
-
 def limit(config, part, dtype, batch, rounds):
     """Seconds of the products of a part alone, each shape timed by itself."""
     import tensorflow as tf
@@ -104,7 +95,7 @@ def limit(config, part, dtype, batch, rounds):
         left = tf.cast(tf.random.normal((b, m, k) if b > 1 else (m, k)), dtype)
         right = tf.cast(tf.random.normal((b, k, n) if b > 1 else (k, n)), dtype)
         # Eager: beside products of milliseconds the call's microseconds do not count.
-        return best(lambda: tf.matmul(left, right), 3 * rounds)
+        return best_of(lambda: tf.matmul(left, right), 3 * rounds)
 
     return sum(
         count * seconds(*shape) for count, shape in products(config, part, batch)
@@ -157,7 +148,7 @@ def measure(part, dtype, compiler, args):
         def run():
             compiled(argument).numpy()
 
-    seconds = best(run, args.rounds)
+    seconds = best_of(run, args.rounds)
     row = {"seconds": seconds, "parameters": model.count_params()}
     if not xla:
         row["limit"] = limit(config, part, tf.as_dtype(dtype), args.batch, args.rounds)

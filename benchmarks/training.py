@@ -24,7 +24,6 @@ import importlib.util
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from keras import ops
+from parts.timing import best_of
 
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import Parti
@@ -67,16 +67,6 @@ def fixed_batch(config, batch):
     text[:, 0], text[:, config.text_length // 2 :] = 2, 0
     image = rng.integers(0, config.num_codes, (batch, config.num_tokens))
     return text.astype("int32"), image.astype("int32")
-
-
-def best_of(function, rounds, warm_ups=2):
-    """Returns the seconds of the fastest call, after some that do not count."""
-    times = []
-    for _ in range(warm_ups + rounds):
-        begun = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begun)
-    return min(times[warm_ups:])
 
 
 def keras_step(config, batch, dtype):
@@ -138,7 +128,7 @@ def product_limit(config, batch, dtype, rounds):
     else:
         run = lambda: ops.matmul(x, kernel)  # noqa: E731
     flops = 2 * x.shape[0] * config.dim * config.mlp_dim
-    return flops / best_of(run, 5 * rounds) / 1e9
+    return flops / best_of(run, 5 * rounds, warm_ups=2) / 1e9
 
 
 def compare(name, dtypes, rounds, peak, overrides):
@@ -166,7 +156,7 @@ def compare(name, dtypes, rounds, peak, overrides):
     seconds = {}
 
     def row(framework, words, dtype, step, limit):
-        took = seconds[framework, words, dtype] = best_of(step, rounds)
+        took = seconds[framework, words, dtype] = best_of(step, rounds, warm_ups=2)
         rate = sum(parti_step_flops(configs[words], batch).values()) / took / 1e9
         print(
             f"| {framework} | {words} | {dtype} | {took:.3f} | {rate:.0f} "
@@ -242,7 +232,9 @@ def input_pipeline(tokens, vocabulary_file, rounds):
         dataset = iter(batches(tokens, "train", vocabulary, 64, seed=0))
         for _ in range(64):  # a first pass fills the memory
             next(dataset)
-        seconds = best_of(lambda: [next(dataset) for _ in range(16)], 4 * rounds) / 16
+        seconds = (
+            best_of(lambda: [next(dataset) for _ in range(16)], 4 * rounds, 2) / 16
+        )
     print(
         f"\nInput pipeline alone, {manifest['num_tokens']} ids and a caption: "
         f"{64 / seconds:,.0f} pictures/s"

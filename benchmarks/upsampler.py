@@ -16,8 +16,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from parts.timing import best_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -55,12 +56,7 @@ def measure(kind, dtype, side, train, args):
         def step():
             return np.asarray(graph(images))
 
-    seconds = []
-    for _ in range(args.rounds + 1):
-        begun = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - begun)
-    return {"seconds": min(seconds[1:]), "parameters": parameters}
+    return {"seconds": best_of(step, args.rounds), "parameters": parameters}
 
 
 def commands(args, train):

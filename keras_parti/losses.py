@@ -179,6 +179,16 @@ class Contrastive(keras.losses.Loss):
 FIRST_LOG_SCALE = math.log(1 / 0.07)
 
 
+def add_log_scale(model):
+    """Adds the temperature that `contrastive_vectors` takes to a model's weights."""
+    return model.add_weight(
+        name="log_scale",
+        shape=(),
+        initializer=keras.initializers.Constant(FIRST_LOG_SCALE),
+        autocast=False,  # bfloat16 would round it by 1 part in 256
+    )
+
+
 def contrastive_vectors(text, image, log_scale):
     """Makes of a text's and a picture's vectors what `Contrastive` compares.
 

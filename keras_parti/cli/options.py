@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -131,6 +132,20 @@ def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=Non
         help="train on all these devices, each with the whole model and its share of a "
         "batch; left out, on the first device",
     )
+
+
+def run_options(args):
+    """Returns what `add_run` has read as arguments of a `train_...` function."""
+    return {
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "warmup_steps": args.warmup_steps,
+        "steps_per_epoch": args.steps_per_epoch,
+        "seed": args.seed,
+        # A bar that redraws itself makes a log file unreadable.
+        "verbose": "auto" if sys.stdout.isatty() else 2,
+    }
 
 
 def add_average(command):

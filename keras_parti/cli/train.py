@@ -2,11 +2,11 @@
 
 import dataclasses
 import os
-import sys
 
 import keras
 
 from keras_parti import sampling
+from keras_parti.cli.options import run_options
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.models import (
@@ -27,7 +27,11 @@ from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
 from keras_parti.training.film import Film, held_out_batch
 from keras_parti.training.parti import train_parti
-from keras_parti.training.preparation import encode_set, train_set_vocabulary
+from keras_parti.training.preparation import (
+    caption_fields,
+    encode_set,
+    train_set_vocabulary,
+)
 from keras_parti.training.text_encoder import train_text_encoder
 from keras_parti.training.tokenizer import Losses, train_tokenizer
 from keras_parti.training.upsampler import train_upsampler
@@ -55,7 +59,7 @@ def tokenizer(args):
         model,
         args.data,
         args.workdir,
-        **_run_options(args),
+        **run_options(args),
         **_loss_options(args, model),
         final_share=args.final_share,
         patchwise_steps=args.patchwise_steps,
@@ -86,7 +90,7 @@ def detokenizer(args):
         model,
         args.data,
         args.workdir,
-        **_run_options(args),
+        **run_options(args),
         **_loss_options(args, model),
         final_share=args.final_share,
     )
@@ -116,7 +120,7 @@ def upsampler(args):
         args.workdir,
         tokenizer,
         args.image_size,
-        **_run_options(args),
+        **run_options(args),
         **_loss_options(args, model),
     )
     print(
@@ -135,7 +139,7 @@ def text_encoder(args):
         caches,
         vocabulary,
         args.workdir,
-        **_run_options(args),
+        **run_options(args),
         mask_rate=args.mask_rate,
         contrastive_weight=args.contrastive_weight,
     )
@@ -171,7 +175,7 @@ def parti(args):
         TextEncoder.load_dir(model_dir(args.text_encoder)).give_encoder(model)
     if args.initial:
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
-    options = _run_options(args) | {
+    options = run_options(args) | {
         "schedule": args.schedule,
         "label_rate": args.label_rate,
     }
@@ -230,7 +234,7 @@ def coca(args):
         dict(args.data),
         vocabulary,
         args.workdir,
-        **_run_options(args),
+        **run_options(args),
         tokenizer=tokenizer,
         reconstructed=args.reconstructed,
         shift=args.shift,
@@ -274,7 +278,7 @@ def vim(args):
     config = _fit_config(VIM.preset_config(args.preset), fitted, args.preset)
     _begin(args)
     model = VIM(config, dtype=args.dtype)
-    train_vim(model, args.data, args.workdir, args.label, **_run_options(args))
+    train_vim(model, args.data, args.workdir, args.label, **run_options(args))
     print(
         f"The VIM is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
         f"--vim {args.workdir} --out saved_models/mine"
@@ -360,14 +364,9 @@ def _export_vim(args, tokenizer, card):
 def _captioned(args, model):
     """Returns the caches by weight, the config that fits them, and the vocabulary."""
     caches = dict(args.data)
-    manifest = read_manifest(next(iter(caches)))
     config = model.preset_config(args.preset)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
-    fitted = {
-        "num_codes": manifest["num_codes"],
-        "num_tokens": manifest["num_tokens"],
-        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
-    }
+    fitted = caption_fields(next(iter(caches)), config, vocabulary)
     return caches, _fit_config(config, fitted, args.preset), vocabulary
 
 
@@ -378,19 +377,6 @@ def _fit_config(config, fitted, preset):
         if value != before:
             print(f"{name} is {value}, not {before} as in {preset}, to fit.")
     return dataclasses.replace(config, **fitted)
-
-
-def _run_options(args):
-    return {
-        "steps": args.steps,
-        "batch_size": args.batch_size,
-        "learning_rate": args.learning_rate,
-        "warmup_steps": args.warmup_steps,
-        "steps_per_epoch": args.steps_per_epoch,
-        "seed": args.seed,
-        # A bar that redraws itself makes a log file unreadable.
-        "verbose": "auto" if sys.stdout.isatty() else 2,
-    }
 
 
 def _loss_options(args, model):

@@ -9,7 +9,7 @@ from keras import ops
 from keras_parti import layers
 from keras_parti.layers.embeddings import BOS, EOS, PAD, token_embedding
 from keras_parti.layers.transformer import layer_norm
-from keras_parti.losses import FIRST_LOG_SCALE, contrastive_vectors
+from keras_parti.losses import add_log_scale, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import causal_mask
 from keras_parti.typing import Tensor
@@ -139,12 +139,7 @@ class CoCa(ConfigModel):
         )
         self.unimodal_norm = layer_norm("unimodal_norm", dtype)
         self.dropout = keras.layers.Dropout(config.dropout_rate, dtype=dtype)
-        self.log_scale = self.add_weight(
-            name="log_scale",
-            shape=(),
-            initializer=keras.initializers.Constant(FIRST_LOG_SCALE),
-            autocast=False,  # bfloat16 would round it by 1 part in 256
-        )
+        self.log_scale = add_log_scale(self)
         image, pooled = (None, config.num_patches, dim), (None, config.num_queries, dim)
         text = (None, config.text_length + 1, dim)
         self.patches.build((None, config.image_size, config.image_size, 3))

@@ -9,7 +9,7 @@ from keras import ops
 from keras_parti import layers
 from keras_parti.layers.embeddings import PAD, token_embedding
 from keras_parti.layers.transformer import layer_norm
-from keras_parti.losses import FIRST_LOG_SCALE, contrastive_vectors
+from keras_parti.losses import add_log_scale, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
 from keras_parti.models.parti import Parti
 from keras_parti.typing import Tensor
@@ -113,12 +113,7 @@ class TextEncoder(ConfigModel):
             )
             for name in ("text_projection", "image_projection")
         )
-        self.log_scale = self.add_weight(
-            name="log_scale",
-            shape=(),
-            initializer=keras.initializers.Constant(FIRST_LOG_SCALE),
-            autocast=False,  # bfloat16 would round it by 1 part in 256
-        )
+        self.log_scale = add_log_scale(self)
         text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
         self.text_embedding.build()
         self.image_embedding.build()

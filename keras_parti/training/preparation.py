@@ -91,3 +91,22 @@ def encode_set(
         kept = sum(examples_of(manifest, name)) - encoded
         counts[name] = (encoded, kept, skipped_of(manifest, name))
     return counts
+
+
+def caption_fields(cache, config, vocabulary):
+    """Returns the fields of a model's config that its data decide.
+
+    Args:
+        cache: path of a token cache.
+        config: of a model of captions and ids, such as `PartiConfig`.
+        vocabulary: `keras_parti.text.Vocabulary` of the captions.
+
+    Returns:
+        A dict of field to int, for `dataclasses.replace`.
+    """
+    manifest = read_manifest(cache)
+    return {
+        "num_codes": manifest["num_codes"],
+        "num_tokens": manifest["num_tokens"],
+        "text_vocab_size": max(config.text_vocab_size, vocabulary.size),
+    }
