@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level and from those before it.
 LEVELS = [
-    {"files", "lazy", "presets", "typing", "weight_files"},
+    {"files", "lazy", "pixels", "presets", "typing", "weight_files"},
     {"layers"},
     {
         "compiled",
@@ -33,8 +33,8 @@ LEVELS = [
 # TensorFlow is wanted by some of their functions, and imported there.
 LAZY = {"compiled", "decoding", "sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
-PURE = {"files", "lazy", "presets", "typing", "layers", "losses", "metrics", "models"}
-PURE |= {"optimizers", "weight_files"}
+PURE = {"files", "lazy", "pixels", "presets", "typing", "layers", "losses", "metrics"}
+PURE |= {"models", "optimizers", "weight_files"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

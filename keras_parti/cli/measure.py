@@ -1,7 +1,5 @@
 """`keras-parti evaluate`: figures of trained models."""
 
-import numpy as np
-
 from keras_parti.cli.prompts import asked, scored_by
 from keras_parti.compiled import compiled
 from keras_parti.evaluation.matching import evaluate_matching
@@ -9,6 +7,7 @@ from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
 from keras_parti.evaluation.retrieval import evaluate_retrieval
 from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
+from keras_parti.pixels import to_floats
 from keras_parti.text import Vocabulary
 from keras_parti.training.workdir import model_dir
 
@@ -41,7 +40,7 @@ def retrieval(args):
     with asked(args) as (client, model, _):
 
         def reconstruct(images):
-            return client.decode(client.encode(images)).astype(np.float32) / 255.0
+            return to_floats(client.decode(client.encode(images)))
 
         evaluate_retrieval(
             client.generate,

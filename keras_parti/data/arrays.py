@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.files import written_whole
+from keras_parti.pixels import to_uint8
 
 # A list of captions is stored as one string, a caption a line: arrays of unequal lists
 # would need pickling.
@@ -40,7 +41,7 @@ def to_npz(dataset: Iterable[dict[str, Any]], path: str | os.PathLike) -> None:
                 "`dataset` must give single examples, images of shape "
                 f"(height, width, 3). Received: {image.shape}"
             )
-        images.append(np.rint(image * 255).astype(np.uint8))
+        images.append(to_uint8(image))
         texts.append(plain_texts(example))
     if not images:
         raise ValueError("`dataset` has no examples.")

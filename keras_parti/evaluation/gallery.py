@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_parti.pixels import check_pictures, to_uint8
+
 INK = (38, 38, 42)
 SOFT_INK = (110, 110, 118)  # captions: read second, after the pictures
 FRAME = (226, 226, 230)  # a hairline, since many pictures are white at their border
@@ -173,20 +175,8 @@ def strip(
 
 
 def _checked(images):
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise ValueError(
-            "`images` must be (batch, height, width, 3) with at least one picture. "
-            f"Received: shape {images.shape}"
-        )
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            "`images` must be uint8, or float in [0, 1]. "
-            f"Received: dtype {images.dtype}"
-        )
-    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
+    images = check_pictures(images)
+    return images if images.dtype == np.uint8 else to_uint8(np.clip(images, 0.0, 1.0))
 
 
 def enlarged(image, size=None):

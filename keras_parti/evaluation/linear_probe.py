@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from keras_parti.compiled import compiled
 from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.pixels import to_floats, to_uint8
 
 if TYPE_CHECKING:
     from keras_parti.models import VIM, ViTVQGAN
@@ -121,7 +122,7 @@ def read_labelled(
         labels = [text.decode() for text in texts]
         if "" in labels:
             raise ValueError(f"Not all pictures of {name_or_dir} have a {feature}.")
-        columns["images"].append(np.rint(images * 255.0).astype("uint8"))
+        columns["images"].append(to_uint8(images))
         columns["ids"].append(encode(images)["ids"])
         columns["labels"].append(labels)
     return {name: np.concatenate(parts) for name, parts in columns.items()}
@@ -227,7 +228,7 @@ def _features(vim, split, batch_size):
         f"block {i}": np.concatenate([batch[str(i)] for batch in batches])
         for i in range(count)
     }
-    pixels = np.asarray(split["images"], "float32").reshape(len(ids), -1) / 255.0
+    pixels = to_floats(split["images"]).reshape(len(ids), -1)
     codes = np.stack([np.bincount(row, minlength=num_codes) for row in ids])
     return {"pixels": pixels, "codes": codes.astype("float32"), **blocks}
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from keras_parti.data.arrays import load_npz, plain_texts
+from keras_parti.pixels import to_uint8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +57,7 @@ class Pictures:
         """Collects the single examples of `keras_parti.data.load`."""
         images, texts = [], []
         for example in examples:
-            image = np.asarray(example["image"], np.float32)
-            images.append(np.rint(image * 255.0).astype(np.uint8))
+            images.append(to_uint8(example["image"]))
             texts.append(plain_texts(example))
         columns = {key: [text[key] for text in texts] for key in (texts or [{}])[0]}
         return cls.from_arrays({"image": images, **columns})
@@ -130,7 +130,7 @@ def load_images(
     from keras_parti.data.datasets import load  # needs TensorFlow
 
     examples = load(name_or_dir, split, image_size=image_size).as_numpy_iterator()
-    images = [np.rint(each["image"] * 255.0).astype(np.uint8) for each in examples]
+    images = [to_uint8(each["image"]) for each in examples]
     return np.stack(images or [np.zeros((0, image_size, image_size, 3), np.uint8)])
 
 

@@ -13,6 +13,7 @@ from keras_parti.evaluation.gallery import strip
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
+from keras_parti.pixels import to_floats
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
 SHOWN_SIZE = (128, 256)  # least and largest width of a picture in the strip, in pixels
@@ -65,7 +66,7 @@ def evaluate_reconstruction(
     rebuilt = {}
     starts = range(0, len(images), batch_size)
     for start in tqdm(starts, desc="reconstruction", unit="batch", disable=None):
-        batch = images[start : start + batch_size].astype(np.float32) / 255.0
+        batch = to_floats(images[start : start + batch_size])
         ids = tokenizer.encode(batch)
         usage.update_state(ids)
         perplexity.update_state(ids)

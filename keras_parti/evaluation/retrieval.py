@@ -26,6 +26,7 @@ from keras_parti.evaluation.nearest import SPACES, Index
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import best_of_weights, draw_samples
+from keras_parti.pixels import to_floats, to_uint8
 from keras_parti.typing import Tensor
 
 # Words of the tables.
@@ -261,11 +262,10 @@ def coca_scores(score, drawn, rebuilt, prompts):
 
 def _reconstruct(reconstruct, images):
     batches = [
-        np.asarray(reconstruct(images[start : start + 32].astype(np.float32) / 255.0))
+        np.asarray(reconstruct(to_floats(images[start : start + 32])))
         for start in range(0, len(images), 32)
     ]
-    pixels = np.clip(np.concatenate(batches), 0.0, 1.0)
-    return np.rint(pixels * 255.0).astype(np.uint8)
+    return to_uint8(np.clip(np.concatenate(batches), 0.0, 1.0))
 
 
 def _save_strip(path, pictures, columns, headings, rows=8):

@@ -19,6 +19,7 @@ from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.metrics import psnr, ssim
 from keras_parti.models import Perceptual
 from keras_parti.models.degradation import enlarge
+from keras_parti.pixels import to_floats
 from keras_parti.typing import Tensor
 
 INTERPOLATIONS = ("nearest", "bicubic")
@@ -81,7 +82,7 @@ def evaluate_upscaling(
     shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
     strips: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
-        original = pictures[index : index + 1].astype(np.float32) / 255.0
+        original = to_floats(pictures[index : index + 1])
         small = degrade(original)
         copies = {
             "nearest": enlarge(small, scale, "nearest"),

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_parti.pixels import to_floats
+
 
 def reading(reranker, vocabulary):
     """Returns a vocabulary with rows of the length that a reranker reads.
@@ -68,7 +70,7 @@ def similarities(coca, images, text_ids, batch_size=64):
     """
     vectors = []
     for embed, values in (
-        (lambda x: coca.image_embedding(x.astype("float32") / 255.0), images),
+        (lambda x: coca.image_embedding(to_floats(x)), images),
         (coca.text_embedding, text_ids),
     ):
         parts = [

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 import numpy as np
 
-from keras_parti import sampling
+from keras_parti import pixels, sampling
 from keras_parti.compiled import compiled
 from keras_parti.models.base import check_finite_weights, check_ids
 from keras_parti.models.choosing import reading, score_samples
 from keras_parti.models.coca import CoCa
 from keras_parti.models.parti import Parti
-from keras_parti.models.pictures import check_images, to_floats, to_uint8
+from keras_parti.models.pictures import to_floats, to_uint8
 from keras_parti.models.vit_vqgan import ViTVQGAN
 from keras_parti.models.wdsr import WDSR
 
@@ -266,8 +266,8 @@ class TextToImage:
         Raises:
             ValueError: where they are of another size or type.
         """
-        images = check_images(images, self.tokenizer.config.image_size)
-        return self._encode(images.astype("float32") / 255.0)
+        images = pixels.check_images(images, self.tokenizer.config.image_size)
+        return self._encode(pixels.to_floats(images))
 
     def decode(self, ids: np.ndarray) -> np.ndarray:
         """Turns ids into pictures.
@@ -302,7 +302,7 @@ class TextToImage:
         """
         if self.reranker is None:
             raise ValueError("`score` needs a `reranker`, a CoCa. Received: none")
-        images = check_images(images)
+        images = pixels.check_images(images)
         if len(images) != len(prompts) or not len(images):
             raise ValueError(
                 "`images` and `prompts` must be equally many, one at least. "
@@ -326,7 +326,7 @@ class TextToImage:
         self._check_size(size)
         images, native = np.asarray(images), self.tokenizer.config.image_size
         leading = images.shape[:-3]
-        images = check_images(images.reshape(-1, *images.shape[-3:]), native)
+        images = pixels.check_images(images.reshape(-1, *images.shape[-3:]), native)
         while size is not None and images.shape[1] < size:
             images = self._upscale(images)
         return images.reshape(*leading, *images.shape[1:])

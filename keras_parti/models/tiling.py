@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_parti.models.wdsr import WDSR
+from keras_parti.pixels import check_pictures, to_floats
 from keras_parti.typing import Tensor
 
 TILE = 256  # pixels of the input, along each side of what a step enlarges
@@ -100,7 +101,7 @@ def upscale_bands(
         if left == 0:
             band = np.empty((scale * (bottom - top), scale * width, 3), image.dtype)
         window = image[first_row:last_row, first_column:last_column][None]
-        large = keras.ops.convert_to_numpy(upscale(_floats(window)))[0]
+        large = keras.ops.convert_to_numpy(upscale(to_floats(window)))[0]
         inner = large[
             scale * (top - first_row) : scale * (bottom - first_row),
             scale * (left - first_column) : scale * (right - first_column),
@@ -125,22 +126,5 @@ def _tiles(side, tile, radius):
 
 
 def _checked(image):
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(
-            "`image` must be (height, width, 3), RGB, of a pixel or more. "
-            f"Received: shape {image.shape}"
-        )
-    if image.dtype == np.uint8:
-        return image
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(
-            f"`image` must be uint8, or float in [0, 1]. Received: dtype {image.dtype}"
-        )
-    return image.astype(np.float32, copy=False)
-
-
-def _floats(window):
-    if window.dtype == np.uint8:
-        return window.astype(np.float32) / np.float32(255.0)
-    return window
+    image = check_pictures(image, "image", rank=3)
+    return image if image.dtype == np.uint8 else to_floats(image)

@@ -5,15 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_parti.models import ClassToImage
-from keras_parti.models.class_to_image import DEFAULTS
 from keras_parti.serving.card import write_card
 from keras_parti.serving.export import check_possible, fingerprint, write_version
 from keras_parti.serving.row_sizes import ROW_SIZES
-from keras_parti.serving.served_chain import OPTIONS
 from keras_parti.serving.served_classes import ServedClasses
+from keras_parti.serving.warm_up import class_warm_up_requests
 
 __all__ = ["export_classes"]
 
@@ -61,27 +59,7 @@ def export_classes(
     mark = fingerprint(module)
     name = Path(out_dir).resolve().name
     text = _card(chain, name, classes, dtype, mark, card, licence, commands)
-    return write_version(out_dir, module, _warm_up_requests(chain), mark, text)
-
-
-def _warm_up_requests(chain):
-    """One request for each signature and each size that rows are filled up to."""
-    config = chain.tokenizer.config
-    white = np.full([config.image_size] * 2 + [3], 255, np.uint8)
-    options = {"seed": 0} | DEFAULTS
-    draw = {n: np.array([options[n]], d.as_numpy_dtype) for n, d in OPTIONS.items()}
-    draw["label"] = np.zeros([1], np.int32)
-    signatures = {
-        "serving_default": draw,
-        "generate_class": draw,
-        "encode": {"image_bytes": np.array([tf.io.encode_png(white).numpy()], object)},
-        "decode": {"ids": np.zeros([1, config.num_tokens], np.int32)},
-    }
-    return [
-        (name, {key: np.repeat(row, size, axis=0) for key, row in inputs.items()})
-        for name, inputs in signatures.items()
-        for size in ROW_SIZES
-    ]
+    return write_version(out_dir, module, class_warm_up_requests(chain), mark, text)
 
 
 def _card(chain, name, classes, dtype, mark, text, licence, commands):

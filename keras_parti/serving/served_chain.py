@@ -13,6 +13,7 @@ from keras_parti.serving.graph_inputs import (
     graph_function,
     read_pictures,
 )
+from keras_parti.serving.options import OPTIONS, draw_function
 from keras_parti.serving.row_sizes import (
     drawing_sizes,
     in_chunks,
@@ -23,16 +24,8 @@ from keras_parti.serving.row_sizes import (
 
 PROMPT = tf.TensorSpec([None], tf.string, "prompt")
 FILES = tf.TensorSpec([None], tf.string, "image_bytes")
-OPTIONS = {
-    "seed": tf.int64,
-    "guidance_scale": tf.float32,
-    "temperature": tf.float32,
-    "top_k": tf.int32,
-    "top_p": tf.float32,
-}
 # Parts of a request's rows at work at a time: as many as there can be.
 PARTS = 4
-DRAW = [PROMPT, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
 
 
 class ServedChain(tf.Module):
@@ -90,11 +83,13 @@ class ServedChain(tf.Module):
 
     def signatures(self):
         """The functions to serve, by name."""
-        generate = self._with_defaults(self._generate)
+        generate = draw_function(self._generate, PROMPT, sampling.DEFAULTS)
         signatures = {
             "serving_default": generate,
             "generate": generate,
-            "generate_best": self._with_defaults(self._generate_best),
+            "generate_best": draw_function(
+                self._generate_best, PROMPT, sampling.DEFAULTS
+            ),
             **self._tokenizer_signatures(),
         }
         if self._chain.reranker is not None:
@@ -109,25 +104,6 @@ class ServedChain(tf.Module):
             "encode": graph_function(self._encode, [FILES]),
             "decode": graph_function(self._decode, [ids]),
         }
-
-    def _with_defaults(self, draw):
-        # Only tensors, and only on a `tf.function`, become defaults of a signature.
-        # Their names are inputs of the signature; a list of names would not do.
-        default = {"seed": 0} | sampling.DEFAULTS
-        default = {n: tf.constant([default[n]], kind) for n, kind in OPTIONS.items()}
-
-        def run(
-            prompt,
-            seed=default["seed"],
-            guidance_scale=default["guidance_scale"],
-            temperature=default["temperature"],
-            top_k=default["top_k"],
-            top_p=default["top_p"],
-        ):
-            columns = (seed, guidance_scale, temperature, top_k, top_p)
-            return draw(prompt, dict(zip(OPTIONS, columns, strict=True)))
-
-        return graph_function(run, DRAW)
 
     def _with_default_size(self):
         chain = self._chain

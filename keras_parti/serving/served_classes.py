@@ -3,11 +3,11 @@
 import tensorflow as tf
 
 from keras_parti.models.class_to_image import DEFAULTS
-from keras_parti.serving.graph_inputs import column, demand, graph_function
-from keras_parti.serving.served_chain import OPTIONS, ServedChain, finite
+from keras_parti.serving.graph_inputs import column, demand
+from keras_parti.serving.options import draw_function
+from keras_parti.serving.served_chain import ServedChain, finite
 
 LABEL = tf.TensorSpec([None], tf.int32, "label")
-DRAW = [LABEL, *(tf.TensorSpec([None], kind, n) for n, kind in OPTIONS.items())]
 
 
 class ServedClasses(ServedChain):
@@ -32,29 +32,12 @@ class ServedClasses(ServedChain):
 
     def signatures(self):
         """The functions to serve, by name."""
-        generate = self._with_label_defaults()
+        generate = draw_function(self._generate_class, LABEL, DEFAULTS)
         return {
             "serving_default": generate,
             "generate_class": generate,
             **self._tokenizer_signatures(),
         }
-
-    def _with_label_defaults(self):
-        default = {"seed": 0} | DEFAULTS
-        default = {n: tf.constant([default[n]], kind) for n, kind in OPTIONS.items()}
-
-        def run(
-            label,
-            seed=default["seed"],
-            guidance_scale=default["guidance_scale"],
-            temperature=default["temperature"],
-            top_k=default["top_k"],
-            top_p=default["top_p"],
-        ):
-            columns = (seed, guidance_scale, temperature, top_k, top_p)
-            return self._generate_class(label, dict(zip(OPTIONS, columns, strict=True)))
-
-        return graph_function(run, DRAW)
 
     def _generate_class(self, label, options):
         config = self._model.config

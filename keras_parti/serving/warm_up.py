@@ -9,8 +9,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_parti import sampling
+from keras_parti.models import class_to_image
+from keras_parti.serving.options import default_row
 from keras_parti.serving.row_sizes import ROW_SIZES, sizes_for
-from keras_parti.serving.served_chain import OPTIONS
 
 
 def warm_up_requests(chain, num_samples):
@@ -23,25 +24,39 @@ def warm_up_requests(chain, num_samples):
     Returns:
         A list of pairs: the name of a signature, and a dict of name to array.
     """
-    config = chain.tokenizer.config
-    white = np.full([config.image_size] * 2 + [3], 255, np.uint8)
-    options = {"seed": 0} | sampling.DEFAULTS
-    draw = {n: np.array([options[n]], d.as_numpy_dtype) for n, d in OPTIONS.items()}
-    draw["prompt"] = np.array([b""], object)
-    files = {"image_bytes": np.array([tf.io.encode_png(white).numpy()], object)}
-    ids = {"ids": np.zeros([1, config.num_tokens], np.int32)}
+    draw = {"prompt": np.array([b""], object)} | default_row(sampling.DEFAULTS)
     signatures = {
         "serving_default": (draw, ROW_SIZES),
         "generate": (draw, ROW_SIZES),
         "generate_best": (draw, sizes_for(num_samples)),
-        "encode": (files, ROW_SIZES),
-        "decode": (ids, ROW_SIZES),
     }
+    signatures |= _tokenizer_rows(chain.tokenizer.config)
+    files, _ = signatures["encode"]
     if chain.reranker is not None:
         signatures["score"] = (files | {"prompt": draw["prompt"]}, ROW_SIZES)
     if chain.upsampler is not None:
         largest = {"size": np.array([chain.sizes[-1]], np.int32)}
         signatures["upscale"] = (files | largest, ROW_SIZES)
+    return _repeated(signatures)
+
+
+def class_warm_up_requests(chain):
+    """As `warm_up_requests`, for a `ClassToImage`."""
+    draw = {"label": np.zeros([1], np.int32)} | default_row(class_to_image.DEFAULTS)
+    signatures = {"serving_default": draw, "generate_class": draw}
+    signatures = {name: (row, ROW_SIZES) for name, row in signatures.items()}
+    return _repeated(signatures | _tokenizer_rows(chain.tokenizer.config))
+
+
+def _tokenizer_rows(config):
+    """The inputs of one row and its numbers of rows, by signature of the tokenizer."""
+    white = np.full([config.image_size] * 2 + [3], 255, np.uint8)
+    files = {"image_bytes": np.array([tf.io.encode_png(white).numpy()], object)}
+    ids = {"ids": np.zeros([1, config.num_tokens], np.int32)}
+    return {"encode": (files, ROW_SIZES), "decode": (ids, ROW_SIZES)}
+
+
+def _repeated(signatures):
     return [
         (name, {key: np.repeat(row, size, axis=0) for key, row in inputs.items()})
         for name, (inputs, sizes) in signatures.items()

@@ -15,6 +15,7 @@ from keras_parti.metrics import recall
 from keras_parti.models import CoCa, ViTVQGAN
 from keras_parti.models.choosing import similarities
 from keras_parti.optimizers import AdamW, warmup_cosine
+from keras_parti.pixels import to_uint8
 from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.averages import averaged
@@ -245,7 +246,7 @@ def held_out(name, split, vocabulary, image_size):
     """
     examples = list(data.load(name, split, image_size=image_size).take(MEASURED))
     floats = np.stack([example["image"].numpy() for example in examples])
-    images = np.rint(255.0 * floats).astype("uint8")
+    images = to_uint8(floats)
     texts = [draw_text(_texts(example), None).numpy() for example in examples]
     return images, vocabulary.encode(texts)
 
