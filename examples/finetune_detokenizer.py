@@ -21,7 +21,7 @@ import argparse
 import keras
 
 from keras_parti import data
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.detokenizer import detokenizer, train_detokenizer
@@ -56,10 +56,7 @@ def main(argv=None):
             model,
             args.data,
             args.workdir,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
+            **run_options(args),
             average=0.999 if args.steps > 1000 else 0.9,
             terms=Losses(
                 # As for the tokenizer: ℓ2 as a mean over values takes 10 to be worth as
@@ -68,9 +65,6 @@ def main(argv=None):
                 perceptual=args.perceptual,
                 discriminator=args.discriminator,
             ),
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
         )
     assert model.fingerprint() == tokenizer.fingerprint()  # the ids are the same
 

@@ -20,7 +20,7 @@ import dataclasses
 
 import keras
 
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation.linear_probe import evaluate_linear_probe, read_labelled
 from keras_parti.models import VIM, ViTVQGAN
 from keras_parti.training.preparation import encode_set
@@ -79,13 +79,7 @@ def main(argv=None):
             vim,
             workdir / "tokens",
             workdir / "vim",
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
+            **run_options(args),
         )
 
     train, test = (

@@ -21,7 +21,7 @@ from pathlib import Path
 import keras
 
 from keras_parti import data
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation.matching import evaluate_matching
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.models import CoCa, TextToImage
@@ -58,14 +58,8 @@ def main(argv=None):
             args.data,
             vocabulary,
             workdir,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
+            **run_options(args),
             tokenizer=chain.tokenizer,
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
         )
 
     size = model.config.image_size

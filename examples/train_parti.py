@@ -16,7 +16,7 @@ import argparse
 
 import keras
 
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import grid
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.text import Vocabulary
@@ -59,13 +59,7 @@ def main(argv=None):
             workdir / "tokens",
             vocabulary,
             workdir,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
+            **run_options(args),
         )
 
     chain = TextToImage(tokenizer, model, vocabulary)

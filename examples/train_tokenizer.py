@@ -16,7 +16,7 @@ import argparse
 import keras
 
 from keras_parti import data
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.strategies import scope
@@ -48,17 +48,11 @@ def main(argv=None):
             model,
             args.data,
             args.workdir,
-            steps=args.steps,
+            **run_options(args),
             patchwise_steps=args.patchwise_steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
             # The paper weighs ℓ2 by 1; how it is summed is not published. As a mean
             # over values it takes 10 here to be worth as much as the codes' own loss.
             terms=Losses({"l2": 10.0}),
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
         )
 
     size = model.config.image_size

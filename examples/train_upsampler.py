@@ -23,7 +23,7 @@ import argparse
 
 import keras
 
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import evaluate_upscaling
 from keras_parti.evaluation.pictures import load_images
 from keras_parti.models import WDSR, ViTVQGAN
@@ -67,14 +67,8 @@ def main(argv=None):
             args.workdir,
             tokenizer,
             args.image_size,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
+            **run_options(args),
             terms=terms,
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
         )
 
     pictures = load_images(args.data, "validation", measured_size)

@@ -19,7 +19,7 @@ import math
 import keras
 import numpy as np
 
-from keras_parti.cli.options import add_run
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import draw_accepted, grid
 from keras_parti.evaluation.linear_probe import read_labelled
 from keras_parti.models import VIM, ClassToImage, ViTVQGAN
@@ -88,13 +88,7 @@ def main(argv=None):
             workdir / "tokens",
             workdir,
             feature=args.label,
-            steps=args.steps,
-            batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
-            steps_per_epoch=args.steps_per_epoch,
-            seed=args.seed,
-            verbose=2,
+            **run_options(args),
         )
 
     chain = ClassToImage(tokenizer, vim)
