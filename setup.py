@@ -20,6 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_parti*"]),
     package_data={
+        "keras_parti": ["look.css"],
         "keras_parti.evaluation": ["report.html"],
         "keras_parti.serving": ["page.html"],
     },

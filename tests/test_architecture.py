@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module imports from its own level and from those before it.
 LEVELS = [
-    {"files", "lazy", "pixels", "presets", "typing", "weight_files"},
+    {"files", "lazy", "pixels", "presets", "typing", "web", "weight_files"},
     {"layers"},
     {
         "compiled",
@@ -34,7 +34,7 @@ LEVELS = [
 LAZY = {"compiled", "decoding", "sampling", "text", "cli", "__init__", "__main__"}
 # These run on every backend: no function of theirs needs TensorFlow.
 PURE = {"files", "lazy", "pixels", "presets", "typing", "layers", "losses", "metrics"}
-PURE |= {"models", "optimizers", "weight_files"}
+PURE |= {"models", "optimizers", "web", "weight_files"}
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "mesh_tensorflow"}
 
 every_file = pytest.mark.parametrize(

@@ -92,9 +92,10 @@ import keras_parti, pathlib, sys
 from keras_parti.models import ViTVQGAN
 from keras_parti.serving.page import page
 from keras_parti.evaluation.prompt_report import PAGE
+from keras_parti.web import read_page
 place = pathlib.Path(keras_parti.__file__).resolve()
 assert place.is_relative_to(pathlib.Path(sys.prefix).resolve()), place
-assert b"<html" in page("emoji") and "<html" in PAGE.read_text()
+assert b"<html" in page("emoji") and "--accent:" in read_page(PAGE)
 print(ViTVQGAN.from_preset("vit_vqgan_tiny").count_params())
 """
     assert run(installed, "python", "-c", script).split() == ["10568"]

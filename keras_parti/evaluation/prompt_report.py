@@ -20,6 +20,7 @@ from tqdm import tqdm
 from keras_parti.evaluation.parti_prompts import Prompt
 from keras_parti.evaluation.prompt_run import SCORES, read_records, read_run
 from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.web import read_page
 
 PAGE = Path(__file__).with_name("report.html")
 PLACE = '<script type="application/json" id="data">{}</script>'
@@ -99,7 +100,7 @@ def write_prompt_report(
         ],
     }
     text = json.dumps(page, ensure_ascii=True).replace("<", "\\u003c")
-    html = PAGE.read_text(encoding="utf-8").replace(PLACE, PLACE.replace("{}", text))
+    html = read_page(PAGE).replace(PLACE, PLACE.replace("{}", text))
     Path(out, "report.html").write_text(html, encoding="utf-8")
     return results
 

@@ -3,6 +3,8 @@
 import html
 from pathlib import Path
 
+from keras_parti.web import read_page
+
 FILE = Path(__file__).with_name("page.html")
 
 
@@ -16,8 +18,4 @@ def page(model):
         model: str. The model's name on that server.
     """
     named = f'data-model="{html.escape(model)}"'
-    return (
-        FILE.read_text(encoding="utf-8")
-        .replace('data-model="emoji"', named, 1)
-        .encode()
-    )
+    return read_page(FILE).replace('data-model="emoji"', named, 1).encode()
