@@ -7,6 +7,8 @@ import tensorflow as tf
 from keras_parti.data import augmentation
 
 SIZE = 32
+# Those that leave every pixel its colour.
+UNCOLORED = [kind for kind in augmentation.CROPS if kind != "recolored"]
 
 
 def ramps(height, width):
@@ -41,7 +43,7 @@ def test_the_picture_is_resized_to_every_side_of_the_listing(kind, low, high):
     assert abs(counts - expected).max() < 5 * expected**0.5  # uniform
 
 
-@pytest.mark.parametrize("kind", augmentation.CROPS)
+@pytest.mark.parametrize("kind", UNCOLORED)
 def test_crops_are_pictures_in_steps_of_8_bits(kind):
     found = crops(kind, ramps(41, 53), 20)
     assert found.shape == (20, SIZE, SIZE, 3)
@@ -95,11 +97,43 @@ def test_skipping_changes_no_other_crop():
     assert np.abs(whole[0] - whole[1]).max() > 0.01
 
 
-@pytest.mark.parametrize("kind", augmentation.CROPS)
+@pytest.mark.parametrize("kind", UNCOLORED)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (50, 3), (31, 31)])
 def test_small_pictures_are_enlarged(kind, shape):
     image = np.full((*shape, 3), 0.6, "float32")
     np.testing.assert_allclose(crops(kind, image, 3), 0.6, atol=1e-6)
+
+
+def test_a_recolored_crop_is_that_of_the_listing_in_other_colours():
+    rng = np.random.default_rng(0)
+    # Far from black and white, so that nothing is clipped.
+    image = rng.uniform(0.45, 0.55, (61, 47, 3)).astype("float32")
+    orders = []
+    for number in range(60):
+        own = tf.unstack(tf.random.split(tf.constant([3, number]), 2))
+        crop = augmentation.tokenizer_crop(image, SIZE, own[0]).numpy().reshape(-1, 3)
+        found = augmentation.recolored_crop(image, SIZE, [3, number]).numpy()
+        # One affine map of the three channels makes all pixels of the one the other's.
+        inputs = np.concatenate([crop, np.ones((len(crop), 1))], axis=1)
+        linear, *_ = np.linalg.lstsq(inputs, found.reshape(-1, 3), rcond=None)
+        np.testing.assert_allclose(inputs @ linear, found.reshape(-1, 3), atol=1e-5)
+        matrix, brightness = linear[:3], linear[3]
+        # A column sums to the gain of its channel, whatever order and saturation.
+        gains = matrix.sum(axis=0)
+        assert (gains > 0.799).all()
+        assert (gains < 1.201).all()
+        assert abs(brightness[0]) < 0.151
+        np.testing.assert_allclose(brightness, brightness[0], atol=1e-4)
+        scaled = matrix / gains  # s · order + (1 - s) / 3
+        saturation = scaled.max(axis=0) - scaled.min(axis=0)
+        low, high = saturation.min(), saturation.max()
+        assert 0.299 < low <= high < 1.501
+        np.testing.assert_allclose(low, high, atol=1e-3)
+        orders.append(tuple(scaled.argmax(axis=0)))
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+    # Half are left in order, and a sixth of the others fall into it.
+    assert 22 < sum(order == (0, 1, 2) for order in orders) < 48
+    assert len(set(orders)) == 6
 
 
 def test_an_unknown_kind_is_named():

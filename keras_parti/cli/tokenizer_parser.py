@@ -51,6 +51,13 @@ def add_tokenizer_training(parts):
         integer(0),
         0,
     )
+    option(
+        command,
+        "--patchwise-learning-rate",
+        "RATE",
+        "of those; ten times the other is no danger (default: as --learning-rate)",
+        number(0),
+    )
     _add_losses(command)
     command.add_argument(
         "--no-revive-codes",
@@ -68,8 +75,12 @@ def add_tokenizer_training(parts):
     )
     command.add_argument(
         "--augment",
-        action="store_true",
-        help="crop pictures at random, as DALL-E and Parti do: for photographs",
+        nargs="?",
+        const="tokenizer",
+        choices=["tokenizer", "recolored"],
+        help="crop pictures at random, as DALL-E and Parti do, which is "
+        '"tokenizer" and what the option says alone: for photographs; "recolored" '
+        "changes their colours too: for few photographs (default: neither)",
     )
 
 

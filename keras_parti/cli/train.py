@@ -63,6 +63,7 @@ def tokenizer(args):
         **_loss_options(args, model),
         final_share=args.final_share,
         patchwise_steps=args.patchwise_steps,
+        patchwise_learning_rate=args.patchwise_learning_rate,
         revive_codes=not args.no_revive_codes,
         merge_similarity=args.merge_codes,
         augment=args.augment,

@@ -119,13 +119,14 @@ def train_tokenizer(
     batch_size: int = 16,
     accumulated_batches: int = 1,
     learning_rate: float = 1e-3,
+    patchwise_learning_rate: float | None = None,
     warmup_steps: int = 100,
     final_share: float = 0.01,
     average: float | None = None,
     terms: Losses = PAPER,
     revive_codes: bool = True,
     merge_similarity: float | None = None,
-    augment: bool = False,
+    augment: str | None = None,
     steps_per_epoch: int = 100,
     seed: int = 0,
     verbose: str | int = "auto",
@@ -148,6 +149,8 @@ def train_tokenizer(
         batch_size: int. Pictures a batch.
         accumulated_batches: int. Batches whose mean gradient makes one step.
         learning_rate: float. Its peak.
+        patchwise_learning_rate: float or None. The peak of `patchwise_steps`; None for
+            that of the others. Without blocks a rate ten times as high is no danger.
         warmup_steps: int. Updates of linear warm-up.
         final_share: float in `[0, 1]`. What is left of the peak at the end; 0.5 in the
             paper.
@@ -157,8 +160,9 @@ def train_tokenizer(
             are placed anew after each epoch but the last fifth of them.
         merge_similarity: float in `(0, 1)` or None. Whether, after all steps, codes
             of at least this cosine become one (`keras_parti.training.code_merging`).
-        augment: bool. Whether pictures are cropped at random, by DALL-E's listing 1
-            (`keras_parti.data.augmentation`), as for Parti's tokenizer.
+        augment: None, "tokenizer" for pictures cropped at random by DALL-E's listing 1,
+            as for Parti's tokenizer, or "recolored" for those in other colours too
+            (`keras_parti.data.augmentation`).
         steps_per_epoch: int. Updates between two checkpoints.
         seed: int. Seed of the order of the pictures.
         verbose: as in `keras.Model.fit`.
@@ -174,7 +178,7 @@ def train_tokenizer(
         "learning_rate": learning_rate,
         "warmup_steps": warmup_steps,
         "steps_per_epoch": steps_per_epoch,
-        "augment": "tokenizer" if augment else None,
+        "augment": augment,
         "final_share": final_share,
     }
     if merge_similarity is not None:
@@ -193,7 +197,7 @@ def train_tokenizer(
             patchwise_steps,
             seed=seed,
             verbose=verbose,
-            **schedule,
+            **{**schedule, "learning_rate": patchwise_learning_rate or learning_rate},
         )
         model.set_weights(patchwise.get_weights())
     callbacks = []
@@ -202,7 +206,8 @@ def train_tokenizer(
         def sample(epoch):
             # A seed for each epoch: one dataset would go on from where it was.
             order = 1_000_003 * (seed + 1) + epoch
-            shuffled = pictures(model, name_or_dir, "train", shuffle_seed=order)
+            how = {"shuffle_seed": order, "augment": augment}
+            shuffled = pictures(model, name_or_dir, "train", **how)
             return shuffled.take(REVIVAL_SAMPLE // model.config.num_tokens).batch(16)
 
         last = -(-steps // steps_per_epoch) * 4 // 5
