@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_parti.evaluation import Pictures, evaluate_reconstruction, evaluate_retrieval
 from keras_parti.evaluation.control import (
@@ -349,6 +350,19 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert "a 16 x 16 thumbnail" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "strip.png").stat().st_size > 1000
+
+
+def test_the_strip_shows_the_places_asked_for_in_their_order(tmp_path):
+    images = make_set(4, size=32).images[:7]
+    for name, shown in (("a", [5, 2]), ("b", [2, 5]), ("c", [5, 2])):
+        evaluate_reconstruction(Rounding(), images, tmp_path / name, shown=shown)
+    a, b, c = (np.asarray(Image.open(tmp_path / name / "strip.png")) for name in "abc")
+    assert a.shape == b.shape
+    assert (a != b).any()
+    np.testing.assert_array_equal(a, c)
+    for wrong in ([7], [-1], []):
+        with pytest.raises(ValueError, match=r"`shown` must be places in \[0, 7\)"):
+            evaluate_reconstruction(Rounding(), images, tmp_path, shown=wrong)
 
 
 def test_a_thumbnail_keeps_what_is_flat():

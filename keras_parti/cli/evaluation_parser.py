@@ -46,6 +46,14 @@ def add_evaluate(commands):
     add_tokenizer(command)
     required(command, "--data", "NAME", DATA)
     option(command, "--split", "SPLIT", "which pictures", str, "validation")
+    command.add_argument(
+        "--show",
+        metavar="N",
+        type=integer(0),
+        nargs="+",
+        help="places in the split, from 0, of the pictures that the strip shows "
+        "(default: ten, evenly spread)",
+    )
     required(command, "--out", "DIR", "where to write", Path)
 
     command = add_command(

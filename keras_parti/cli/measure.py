@@ -30,7 +30,7 @@ def reconstruction(args):
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     size = tokenizer.config.image_size
     images = load_images(args.data, args.split, size)
-    evaluate_reconstruction(Compiled(tokenizer), images, args.out)
+    evaluate_reconstruction(Compiled(tokenizer), images, args.out, shown=args.show)
     _tell(args.out)
 
 

@@ -1,6 +1,7 @@
 """How faithful a tokenizer is: PSNR, SSIM, use of its codebook, before and after."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
 from keras_parti.pixels import to_floats
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
+COLUMNS = 10  # of the strip
 SHOWN_SIZE = (128, 256)  # least and largest width of a picture in the strip, in pixels
 
 
@@ -25,7 +27,7 @@ def evaluate_reconstruction(
     out: str | os.PathLike,
     *,
     batch_size: int = 32,
-    columns: int = 10,
+    shown: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
@@ -39,7 +41,8 @@ def evaluate_reconstruction(
             `Pictures`.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
         batch_size: int.
-        columns: int. Pictures in the strip, evenly spread over the set.
+        shown: ints or None. Places of the pictures that the strip shows; None for
+            ten, evenly spread over the set.
 
     Returns:
         The content of `results.json`: `pictures`; `psnr` in decibels and `ssim`, the
@@ -50,7 +53,8 @@ def evaluate_reconstruction(
         `ids_per_picture`.
 
     Raises:
-        ValueError: no pictures, or of another size than the tokenizer's.
+        ValueError: no pictures, or of another size than the tokenizer's; or a place
+            where there is none.
     """
     images = np.asarray(getattr(pictures, "images", pictures))
     if images.ndim != 4 or not len(images) or images.dtype != np.uint8:
@@ -62,7 +66,17 @@ def evaluate_reconstruction(
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
     scores: dict[str, dict] = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
-    shown = np.unique(np.linspace(0, len(images) - 1, columns).astype(int))
+    if shown is None:
+        shown = np.unique(np.linspace(0, len(images) - 1, COLUMNS).astype(int))
+    shown = np.asarray(shown, int)
+    if (
+        shown.ndim != 1
+        or not len(shown)
+        or not 0 <= shown.min() <= shown.max() < len(images)
+    ):
+        raise ValueError(
+            f"`shown` must be places in [0, {len(images)}). Received: {shown.tolist()}"
+        )
     rebuilt = {}
     starts = range(0, len(images), batch_size)
     for start in tqdm(starts, desc="reconstruction", unit="batch", disable=None):
