@@ -144,9 +144,7 @@ def follow(page, folder):
     """Runs the blocks of a guide in a folder, in order, in one shell."""
     if not shutil.which("bash") or not shutil.which("curl"):
         pytest.skip("The guides are written for bash and curl.")
-    script = (
-        "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"
-    )
+    script = BEGIN
     for language, code in blocks(page):
         if language == "sh":
             script += code

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from discs import pictures
+from killing import killed_in_epoch
 
 tf = pytest.importorskip("tensorflow")
 
@@ -58,22 +59,6 @@ def same_weights(one, other):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-class Killed(Exception):
-    """Stands for a SIGKILL: nothing after it is run."""
-
-
-def kill_in_epoch(monkeypatch, number):
-    """Lets the epoch of this number fail before its checkpoint is written."""
-    original = workdir.Checkpoints.on_epoch_end
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == number:
-            raise Killed
-        original(self, epoch, logs)
-
-    monkeypatch.setattr(workdir.Checkpoints, "on_epoch_end", on_epoch_end)
-
-
 def train_parti(folder, cache, vocabulary, steps=6):
     keras.utils.set_random_seed(4)
     model = Parti.from_preset("parti_tiny")
@@ -92,14 +77,12 @@ def train_parti(folder, cache, vocabulary, steps=6):
 
 
 def test_a_killed_parti_run_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, caplog, cache, vocabulary
+    tmp_path, caplog, cache, vocabulary
 ):
     """Weights, optimiser, schedule, seeds of dropout and order of the data."""
     whole = train_parti(tmp_path / "whole", cache, vocabulary)
-    with monkeypatch.context() as context:
-        kill_in_epoch(context, 2)
-        with pytest.raises(Killed):
-            train_parti(tmp_path / "cut", cache, vocabulary)
+    with killed_in_epoch(2):
+        train_parti(tmp_path / "cut", cache, vocabulary)
     with caplog.at_level("INFO"):
         resumed = train_parti(tmp_path / "cut", cache, vocabulary)
     assert "000002.npz" in caplog.text

@@ -7,6 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from killing import killed_in_epoch
 
 tf = pytest.importorskip("tensorflow")
 
@@ -14,7 +15,7 @@ from keras_parti import data  # noqa: E402
 from keras_parti.cli.training_parser import weighted_folder  # noqa: E402
 from keras_parti.models import Parti  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
-from keras_parti.training import parti, workdir  # noqa: E402
+from keras_parti.training import parti  # noqa: E402
 
 NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
 
@@ -76,7 +77,7 @@ class Logs(keras.callbacks.Callback):
 
 
 def test_a_killed_run_with_all_its_options_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, cache, vocabulary
+    tmp_path, cache, vocabulary
 ):
     """Adafactor's 8 bits, averages, accumulated gradients, the paper's schedule."""
     options = {
@@ -87,18 +88,8 @@ def test_a_killed_run_with_all_its_options_ends_as_if_it_had_not_been(
     }
     logs = Logs()
     whole = run(tmp_path / "whole", cache, vocabulary, callbacks=[logs], **options)
-
-    original = workdir.Checkpoints.on_epoch_end
-
-    def killed(self, epoch, logs=None):
-        if epoch == 2:
-            raise KeyboardInterrupt
-        original(self, epoch, logs)
-
-    with monkeypatch.context() as context:
-        context.setattr(workdir.Checkpoints, "on_epoch_end", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "cut", cache, vocabulary, **options)
+    with killed_in_epoch(2):
+        run(tmp_path / "cut", cache, vocabulary, **options)
     resumed = run(tmp_path / "cut", cache, vocabulary, **options)
     same_weights(resumed, whole)
 

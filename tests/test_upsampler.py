@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from discs import pictures, use_discs
+from killing import killed_in_epoch
 
 tf = pytest.importorskip("tensorflow")
 
@@ -114,18 +115,8 @@ def test_training_moves_all_of_the_upsampler_and_nothing_of_the_tokenizer(
 def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path, monkeypatch):
     use_discs(monkeypatch)
     whole = train(tmp_path / "whole")
-
-    class Cut(Exception):
-        pass
-
-    def cut(self, epoch, logs=None):
-        if epoch == 2:
-            raise Cut
-
-    with monkeypatch.context() as patched:
-        patched.setattr(UpsamplingPanels, "on_epoch_end", cut)
-        with pytest.raises(Cut):
-            train(tmp_path / "cut")
+    with killed_in_epoch(2):
+        train(tmp_path / "cut")
     resumed = train(tmp_path / "cut")
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from killing import killed_in_epoch
 
 tf = pytest.importorskip("tensorflow")
 
@@ -89,19 +90,10 @@ def test_without_a_feature_there_are_no_labels(cache):
     assert set(inputs) == {"image_ids"}
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been(cache, tmp_path, monkeypatch):
+def test_a_killed_run_ends_as_if_it_had_not_been(cache, tmp_path):
     whole = train(cache, tmp_path / "whole", 6)
-    original = workdir.Checkpoints.on_epoch_end
-
-    def killed(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        original(self, epoch, logs)
-
-    with monkeypatch.context() as context:
-        context.setattr(workdir.Checkpoints, "on_epoch_end", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(cache, tmp_path / "cut", 6)
+    with killed_in_epoch(1):
+        train(cache, tmp_path / "cut", 6)
     resumed = train(cache, tmp_path / "cut", 6)
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)

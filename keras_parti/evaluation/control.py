@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_parti.evaluation.nearest import NEIGHBOURS
 
+DRAWS = 10_000  # of the bootstrap
 MEASURES = {
     "name@1": "right name, nearest",
     "name@5": "right name, among 5",
@@ -77,19 +78,18 @@ def shuffled_hits(found, gallery, wanted):
     return {key: _mean(values, axis=1) for key, values in totals.items()}
 
 
-def interval(values, seed, draws=10_000):
+def interval(values, seed):
     """The 95 % bootstrap interval of a mean, by resampling prompts.
 
     Args:
         values: float `(batch,)`.
         seed: int.
-        draws: int.
 
     Returns:
         (low, high). Where all values are equal it has no width, whatever their number.
     """
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(values), size=(draws, len(values)))
+    picks = rng.integers(len(values), size=(DRAWS, len(values)))
     low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)
 

@@ -13,7 +13,7 @@ picture stands that the prompt is the caption of.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ MEASURES = {
     "both": "both",
 }
 PLACE = "place of the true picture"  # a geometric mean: 10 for 1 counts as 100 for 10
+# Splits whose captions are prompts, all of them together.
+PROMPTED = ("heldout_style", "heldout_tone")
 CHOICES = {
     "random": "a random one",
     "likelihood": "by Parti's likelihood",
@@ -52,7 +54,6 @@ def evaluate_matching(
     out: str | os.PathLike,
     *,
     generate: Callable[..., dict[str, np.ndarray]] | None = None,
-    sets: Sequence[str] = ("heldout_style", "heldout_tone"),
     features: str = "joined",
     num_samples: int = 16,
     guidance_scale: float = 1.0,
@@ -70,8 +71,6 @@ def evaluate_matching(
         out: path of the folder to write: `results.json`, `table.md`, `samples/`.
         generate: callable as `TextToImage.generate` of a chain without reranker, or
             None for recall alone. Its `score` is the likelihood.
-        sets: names of splits whose captions are prompts, all of them together. What
-            is not in the data is left out, but not all of them.
         features: a name of `evaluation.nearest.SPACES`.
         num_samples: int. Pictures drawn a prompt. They are kept under `out/samples`.
         guidance_scale: float.
@@ -84,13 +83,13 @@ def evaluate_matching(
         choice → measure → figures, as `choices` returns them.
 
     Raises:
-        ValueError: where pictures are to be drawn and none of `sets` has pictures.
+        ValueError: where pictures are to be drawn and no split of prompts has any.
     """
-    present = [splits[name] for name in sets if len(splits.get(name, ()))]
+    present = [splits[name] for name in PROMPTED if len(splits.get(name, ()))]
     if generate is not None and not present:
         raise ValueError(
-            f"One of `sets` must be among the splits, {', '.join(splits)}. "
-            f"Received: sets={sets}"
+            f"One of {', '.join(PROMPTED)} must be among the splits. "
+            f"Received: {', '.join(splits)}"
         )
     results: dict[str, Any] = {"recall": {}, "choice": {}, "num_samples": num_samples}
     for name, pictures in splits.items():
@@ -112,7 +111,7 @@ def evaluate_matching(
             guidance_scale=guidance_scale,
             seed=seed,
             model_name=model_name,
-            label=", ".join(sets),
+            label=", ".join(PROMPTED),
         )
         ranks = {
             "likelihood": likelihood,

@@ -41,6 +41,7 @@ TITLES = {
     "image": "ImageNet features",
     "pixels": "a 16 x 16 thumbnail",
 }
+STRIP_ROWS = 8  # prompts of which pictures are shown
 WITH_INTERVAL = ("value", "low", "high")
 FIGURES = {
     "ceiling": "ceiling",
@@ -268,12 +269,12 @@ def _reconstruct(reconstruct, images):
     return to_uint8(np.clip(np.concatenate(batches), 0.0, 1.0))
 
 
-def _save_strip(path, pictures, columns, headings, rows=8):
+def _save_strip(path, pictures, columns, headings):
     size = 2 * pictures.images.shape[2]
     rows = [
         # A model may draw larger pictures than those of the set.
         (str(prompt), np.stack([np.asarray(enlarged(c[i], size)) for c in columns]))
-        for i, prompt in enumerate(pictures.prompts[:rows])
+        for i, prompt in enumerate(pictures.prompts[:STRIP_ROWS])
     ]
     strip(rows, headings=headings, size=size).save(path)
 

@@ -18,10 +18,9 @@ class Product:
 
     Attributes:
         left: dict from axis to size. An activation.
-        right: dict from axis to size. A weight, where `is_weight`, or an activation.
+        right: dict from axis to size. A weight or an activation.
         result: tuple of axes.
         count: int. How often the step has it, without its gradients.
-        is_weight: bool.
         joined: bool. Whether the gradient of `left` is summed with that of the product
             before, and only the sum is sent: query, key and value read one tensor.
     """
@@ -30,7 +29,6 @@ class Product:
     right: dict
     result: tuple
     count: int = 1
-    is_weight: bool = True
     joined: bool = False
 
     @property
@@ -98,8 +96,8 @@ def _attention(config, batch, queries, memory, keys, count):
     ]  # fmt: skip
     return [
         *found,
-        Product(q, k, tuple(seen), count, is_weight=False),
-        Product(seen, k, tuple(q), count, is_weight=False),
+        Product(q, k, tuple(seen), count),
+        Product(seen, k, tuple(q), count),
         Product(q, heads | embed, _axes(batch, queries, embed), count),
     ]
 

@@ -18,7 +18,6 @@ def upscale_tiled(
     tile: int = TILE,
     upscale: Callable[[Tensor], Tensor] | None = None,
     out: np.ndarray | None = None,
-    progress: Callable[[list], Iterable] = iter,
 ) -> np.ndarray:
     """Enlarges one picture of any size; picture and result are all the memory it takes.
 
@@ -29,7 +28,6 @@ def upscale_tiled(
         upscale: as `upscale_bands` takes it.
         out: NumPy array that the result is written to, such as a `np.memmap`; None for
             a new one.
-        progress: as `upscale_bands` takes it.
 
     Returns:
         NumPy `(scale · height, scale · width, 3)` of the type of `image`, uint8 or
@@ -48,7 +46,7 @@ def upscale_tiled(
             f"`out` must be {dtype} {shape}. Received: {out.dtype} {out.shape}"
         )
     row = 0
-    for band in upscale_bands(model, image, tile, upscale, progress):
+    for band in upscale_bands(model, image, tile, upscale):
         out[row : row + len(band)] = band
         row += len(band)
     return out

@@ -11,6 +11,8 @@ from keras_parti.evaluation.gallery import grid, strip
 from keras_parti.models import TextToImage
 from keras_parti.training.averages import averaged
 
+HELD_OUT = 64  # examples whose losses are shown
+
 
 class Film(keras.callbacks.Callback):
     """Draws what a Parti in training has learnt, and shows where it looks.
@@ -118,13 +120,12 @@ class Film(keras.callbacks.Callback):
             tf.summary.scalar(f"loss_by_category/{name}", mean)
 
 
-def held_out_batch(cache, vocabulary, count=64):
-    """Reads the first validation examples of a token cache, for `Film`.
+def held_out_batch(cache, vocabulary):
+    """Reads the first `HELD_OUT` validation examples of a token cache, for `Film`.
 
     Args:
         cache: str or path of a token cache.
         vocabulary: `keras_parti.text.Vocabulary`.
-        count: int. Examples at most.
 
     Returns:
         What `Film` takes as `held_out`: each example with its first caption, or its
@@ -132,7 +133,7 @@ def held_out_batch(cache, vocabulary, count=64):
     """
     if "validation" not in read_manifest(cache)["splits"]:
         return None
-    dataset = read_token_cache(cache, "validation").take(count)
+    dataset = read_token_cache(cache, "validation").take(HELD_OUT)
     examples = list(dataset.as_numpy_iterator())
     texts = [[*e["captions"], e["name"]][0].decode() for e in examples]
     categories = [example["category"].decode() for example in examples]

@@ -9,24 +9,21 @@ from keras_parti import metrics
 from keras_parti.training.averages import averaged
 
 
-class Panels(keras.callbacks.Callback):
-    """Measures reconstructions after each epoch and shows some of them.
-
-    Adds to the epoch's logs, which TensorBoard draws beside the terms of the loss and
-    the learning rate: `val_psnr` and `val_ssim`, means over pictures, in dB and in
-    [-1, 1] (SSIM from 11 pixels a side on); `val_codebook_usage`, the share of codes
-    that the pictures use; `val_codebook_perplexity`. Shows pictures as input | output |
-    error, white where the output is right, and the histogram of how often each code is
-    used.
+class MeasuredPanels(keras.callbacks.Callback):
+    """Measures a generator after each epoch, and shows some of its pictures.
 
     The model is an `AdversarialTraining`; where its weights are averaged, the averages
-    are what is measured.
+    are what is measured. A subclass has `_measure`, which takes the generator and
+    returns the figures that are added to the epoch's logs, a panel, and what else
+    `_show` is to have.
 
     Args:
         pictures: `tf.data.Dataset` of float `(batch, height, width, 3)` in `[0, 1]`.
         log_dir: str or path of TensorBoard's logs, or None to show nothing.
         num_shown: int. Pictures shown.
     """
+
+    title: str  # of the panel in TensorBoard
 
     def __init__(self, pictures, log_dir=None, num_shown=8):
         super().__init__()
@@ -36,13 +33,33 @@ class Panels(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         with averaged(self.model.players):
-            ids, figures, panel = self._measure(self.model.generator)
+            figures, *shown = self._measure(self.model.generator)
         if logs is not None:
             logs.update(figures)
         if self.log_dir is not None:
             with tf.summary.create_file_writer(str(self.log_dir)).as_default(epoch):
-                tf.summary.image("reconstruction", panel, max_outputs=self.num_shown)
-                tf.summary.histogram("codebook", ids)
+                self._show(*shown)
+
+    def _show(self, panel):
+        tf.summary.image(self.title, panel, max_outputs=self.num_shown)
+
+
+class Panels(MeasuredPanels):
+    """What reconstructions of a tokenizer in training are worth.
+
+    Adds to the epoch's logs, which TensorBoard draws beside the terms of the loss and
+    the learning rate: `val_psnr` and `val_ssim`, means over pictures, in dB and in
+    [-1, 1] (SSIM from 11 pixels a side on); `val_codebook_usage`, the share of codes
+    that the pictures use; `val_codebook_perplexity`. Shows pictures as input | output |
+    error, white where the output is right, and the histogram of how often each code is
+    used. Arguments are those of `MeasuredPanels`.
+    """
+
+    title = "reconstruction"
+
+    def _show(self, panel, ids):
+        super()._show(panel)
+        tf.summary.histogram("codebook", ids)
 
     def _measure(self, tokenizer):
         num_codes = tokenizer.config.num_codes
@@ -67,7 +84,7 @@ class Panels(keras.callbacks.Callback):
         }
         if ssim:
             figures["val_ssim"] = float(np.concatenate(ssim).mean())
-        return np.concatenate(counted), figures, panel
+        return figures, panel, np.concatenate(counted)
 
     def _panel(self, images, outputs):
         images, outputs = images[: self.num_shown], outputs[: self.num_shown]

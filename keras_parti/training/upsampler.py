@@ -13,7 +13,7 @@ from keras_parti import data, metrics
 from keras_parti.models import WDSR, ViTVQGAN
 from keras_parti.models.degradation import enlarge, shrink, shrink_to_tokens
 from keras_parti.models.wdsr import WDSRConfig
-from keras_parti.training.averages import averaged
+from keras_parti.training.panels import MeasuredPanels
 from keras_parti.training.tokenizer import Losses, fit, players
 
 # As WDSR was published: the mean absolute error alone.
@@ -84,39 +84,21 @@ class Upsampling(keras.Model):
         self.wdsr.save_dir(path)
 
 
-class UpsamplingPanels(keras.callbacks.Callback):
-    """Measures an upsampler after each epoch and shows some of its pictures.
+class UpsamplingPanels(MeasuredPanels):
+    """What an upsampler in training is worth beside bicubic interpolation.
 
     Adds to the epoch's logs `val_psnr` and `val_ssim`, means over pictures in dB and in
     [-1, 1], and `val_psnr_bicubic`, what they are without the model. TensorBoard shows
-    nearest | bicubic | WDSR | original.
-
-    The model is an `AdversarialTraining` of an `Upsampling`.
-
-    Args:
-        originals: `tf.data.Dataset` of float `(batch, height, width, 3)` in `[0, 1]`.
-        log_dir: str or path of TensorBoard's logs.
-        num_shown: int. Pictures shown.
+    nearest | bicubic | WDSR | original. Arguments are those of `MeasuredPanels`; the
+    generator is an `Upsampling`.
     """
 
-    def __init__(self, originals, log_dir, num_shown=8):
-        super().__init__()
-        self.originals = originals
-        self.log_dir = log_dir
-        self.num_shown = num_shown
-
-    def on_epoch_end(self, epoch, logs=None):
-        with averaged(self.model.players):
-            figures, panel = self._measure(self.model.generator)
-        if logs is not None:
-            logs.update(figures)
-        with tf.summary.create_file_writer(str(self.log_dir)).as_default(epoch):
-            tf.summary.image("upscaling", panel, max_outputs=self.num_shown)
+    title = "upscaling"
 
     def _measure(self, upsampling):
         scale, panel = upsampling.wdsr.scale, None
         figures = {"val_psnr": [], "val_psnr_bicubic": [], "val_ssim": []}
-        for originals in self.originals:
+        for originals in self.pictures:
             small = upsampling.degrade(originals)
             bicubic, ours = enlarge(small, scale), upsampling.wdsr.upscale(small)
             figures["val_psnr"].append(metrics.psnr(originals, ours))
