@@ -103,7 +103,8 @@ def add_matching_evaluation(kinds):
     option(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
     option(command, "--tokenizer", "DIR", "that of its ViT-VQGAN", folder)
     option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
-    option(command, "--guidance-scale", "S", "in [0, 30]", number(0, 30), 1.0)
+    words = "how closely to follow the text; 1 is no guidance"
+    option(command, "--guidance-scale", "S", words, number(0, 30), 1.0)
     option(command, "--count", "N", "prompts at most", integer(1), 100)
     option(command, "--seed", "N", "seed of prompts and pictures", integer(), 0)
 

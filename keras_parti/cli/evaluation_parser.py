@@ -77,7 +77,7 @@ def add_evaluate(commands):
         type=number(0, 30),
         nargs="+",
         default=[1.5, 1.0, 3.0],
-        help="scales to compare, in [0, 30]; the first is that of the main figures "
+        help="scales to compare, 0 to 30; the first is that of the main figures "
         "(default 1.5 1.0 3.0)",
     )
     option(command, "--count", "N", "prompts of each set at most", integer(1), 100)

@@ -9,14 +9,16 @@ from pathlib import Path
 # How pictures are drawn: (kind, low, high, default, metavar, words). Written down here
 # as well as in `keras_parti.sampling`, whose import takes seconds; a test compares.
 SAMPLING = {
-    "guidance_scale": (float, 0.0, 30.0, 1.2, "S", "how closely to follow the text, "
-                       "in [0, 30]; 1 is no guidance"),
-    "temperature": (float, 0.0, 10.0, 1.0, "T", "how freely to draw, in [0, 10]; "
-                    "0 takes the likeliest id each time"),
+    "guidance_scale": (float, 0.0, 30.0, 1.2, "S", "how closely to follow the text; "
+                       "1 is no guidance"),
+    "temperature": (float, 0.0, 10.0, 1.0, "T", "how freely to draw; 0 takes the "
+                    "likeliest id each time"),
     "top_k": (int, 0, 2**31 - 1, 0, "K", "draw from the K likeliest ids; 0 from all"),
-    "top_p": (float, 0.0, 1.0, 1.0, "P", "draw from the fewest ids of probability P, "
-              "in [0, 1]"),
+    "top_p": (float, 0.0, 1.0, 1.0, "P", "draw from the fewest ids of probability P"),
 }  # fmt: skip
+
+# Bounds of 64-bit integers, from which on a range has no end worth saying.
+LIMITLESS = 2**63 - 1
 
 DATA = "a picture set: a name such as emoji_captions/small, or a folder of pictures"
 
@@ -52,7 +54,9 @@ def add_command(commands, name, run, summary, description=None, example=None):
 
 
 def option(command, flag, metavar, words, kind=str, default=None):
-    """Adds an option that may be left out, its default said in the help."""
+    """Adds an option that may be left out; the help says its range and default."""
+    if allowed := getattr(kind, "allowed", ""):
+        words += f"; {allowed}"
     if default is not None:
         words += f" (default {default})"
     command.add_argument(flag, metavar=metavar, type=kind, default=default, help=words)
@@ -204,7 +208,7 @@ def add_where(command):
 
 def integer(low=-(2**63), high=2**63 - 1):
     """Returns a parser of integers in [low, high], for `type`."""
-    return _ranged(int, "an integer", low, high)
+    return _ranged(int, "an integer of 64 bits", low, high)
 
 
 def number(low=float("-inf"), high=float("inf")):
@@ -213,6 +217,12 @@ def number(low=float("-inf"), high=float("inf")):
 
 
 def _ranged(kind, words, low, high):
+    form = "g" if kind is float else ","
+    if low > -LIMITLESS and high < LIMITLESS:
+        allowed = f"{low:{form}} to {high:{form}}"
+    else:
+        allowed = f"{low:{form}} or more" if low > -LIMITLESS else ""
+
     def parse(text):
         try:
             value = kind(text)
@@ -220,12 +230,11 @@ def _ranged(kind, words, low, high):
             value = None
         if value is None or not low <= value <= high:  # True of a NaN as well
             raise argparse.ArgumentTypeError(
-                f"must be {words} in [{low:g}, {high:g}]. Received: {text}"
-                if kind is float
-                else f"must be {words} in [{low}, {high}]. Received: {text}"
+                f"must be {', '.join(filter(None, (words, allowed)))}. Received: {text}"
             )
         return value
 
+    parse.allowed = allowed
     return parse
 
 

@@ -32,9 +32,9 @@ def add_train(commands):
     train = commands.add_parser(
         "train",
         help="train a tokenizer, a Parti, a VIM, a CoCa, or what they need",
-        description="Trains one part of a model. A run lives in its workdir: "
-        "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it. The "
-        "same command goes on where a run was interrupted.",
+        description="Trains one part of a model. A run lives in its workdir:\n"
+        "checkpoints/, logs/ for TensorBoard, config.json, and model/ to use it.\n"
+        "The same command goes on where a run was interrupted.",
     )
     parts = train.add_subparsers(required=True, metavar="PART")
 
@@ -49,7 +49,7 @@ def add_train(commands):
     )
     required(command, "--data", "NAME", DATA)
     required(command, "--workdir", "DIR", "where to write", Path)
-    option(command, "--size", "N", "ids at most, 260 or more", integer(260), 2000)
+    option(command, "--size", "N", "ids at most", integer(260), 2000)
 
     add_tokenizer_training(parts)
     add_detokenizer_training(parts)

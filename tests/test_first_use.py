@@ -1,0 +1,50 @@
+"""What a newcomer stumbled over once: help, mistakes, and what the commands say."""
+
+import argparse
+import re
+
+import pytest
+
+from keras_parti.cli.options import integer, number
+from keras_parti.cli.parser import build_parser
+
+
+def commands(parser=None, words=()):
+    """Yields the words and the parser of each command, the first included."""
+    parser = parser or build_parser()
+    yield words, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from commands(child, (*words, name))
+
+
+def test_help_is_never_wider_than_a_terminal():
+    """Examples apart, which are to be copied whole."""
+    for words, parser in commands():
+        text = parser.format_help().partition("\nexample:\n")[0]
+        wide = [line for line in text.splitlines() if len(line) > 88]
+        assert not wide, (words, wide)
+
+
+def test_help_says_the_range_of_each_number():
+    for words, parser in commands():
+        for action in parser._actions:
+            allowed = getattr(action.type, "allowed", "")
+            for bound in re.findall(r"\S*\d\S*", allowed):
+                assert bound in action.help, (words, action.option_strings)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "said"),
+    [
+        (integer(1), "0", "must be an integer of 64 bits, 1 or more. Received: 0"),
+        (integer(0, 65535), "x", "64 bits, 0 to 65,535. Received: x"),
+        (integer(), "9" * 30, "must be an integer of 64 bits. Received: 9"),
+        (number(0, 1), "nan", "must be a number, 0 to 1. Received: nan"),
+        (number(1e-6), "0", "must be a number, 1e-06 or more. Received: 0"),
+    ],
+)
+def test_a_number_out_of_range_is_told_what_is_allowed(parse, text, said):
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(said)):
+        parse(text)
