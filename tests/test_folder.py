@@ -71,6 +71,18 @@ def test_held_out_pictures_stay_so_when_others_come(photos):
     assert copy.name in data.PictureFolder(photos).splits["validation"]
 
 
+def test_what_is_held_out_of_a_small_folder_can_be_read(tmp_path):
+    """Else ten pictures, one of them broken, cannot be trained on with bad luck."""
+    for i in range(7):
+        write(tmp_path / f"{i}.png")
+    (held_out,) = data.PictureFolder(tmp_path).splits["validation"]
+    (tmp_path / held_out).write_bytes(b"")
+    splits = data.PictureFolder(tmp_path).splits
+    assert len(splits["validation"]) == 2
+    assert held_out in splits["validation"]  # as before
+    assert len(greys(data.load(tmp_path, "validation"))) == 1
+
+
 def test_folders_named_as_splits_are_the_splits(tmp_path):
     write(tmp_path / "train" / "birds" / "owls" / "snowy.owl.png", 20)
     write(tmp_path / "train" / "b.png")

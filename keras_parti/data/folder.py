@@ -6,7 +6,8 @@
 
 Where the folder holds folders `train` and `validation` (or `val`, or `test`), these are
 the splits. Otherwise about one picture in twenty is held out for `validation`, chosen
-by a hash of its path without the suffix, so that it stays there when others come.
+by a hash of its path without the suffix, so that it stays there when others come; and
+one at least that can be read.
 
 Captions may also stand in one file (`keras_parti.data.listings`: CSV, JSONL, MS-COCO,
 Localized Narratives), and pictures in tar files (`keras_parti.data.tar_shards`). So the
@@ -69,12 +70,12 @@ class PictureFolder:
         if self.skipped:
             logger.warning("%s: skipped %s", self.path, summarize(self.skipped))
         self._listing = find_listing(self.path)
+        self._lock = threading.Lock()
         if self._listing and self._listing.splits:
             self.splits = self._listing.splits
         else:
             names = self._listing.captions if self._listing else [*found, *self._places]
-            self.splits = _split(sorted(names))
-        self._lock = threading.Lock()
+            self.splits = _split(sorted(names), self._can_be_read)
         if not self.splits:
             raise FileNotFoundError(
                 f"{path} is no prepared picture set (it has no dataset_info.json) and "
@@ -183,10 +184,12 @@ class PictureFolder:
             return read_texts(*self._texts[key]) if key in self._texts else []
         return read_captions(self.path / key)
 
+    def _can_be_read(self, path):
+        return self._read(path, None)[0].size > 0
+
     def _check_any(self, paths):
-        for path in paths:
-            if self._read(path, None)[0].size:
-                return
+        if any(map(self._can_be_read, paths)):
+            return
         raise ValueError(
             f"None of the {len(paths)} pictures of {self.path} can be read: "
             + self.summary(paths)
@@ -249,7 +252,7 @@ def _find(root):
     return sorted(found), sorted(shards)
 
 
-def _split(paths):
+def _split(paths, can_be_read):
     tops = {path.split("/")[0] for path in paths if "/" in path}
     splits = {
         split: [path for path in paths if path.split("/")[0] in names]
@@ -259,9 +262,12 @@ def _split(paths):
     if "train" in splits and len(splits) > 1:
         return splits
     hashes = {path: _hash(path) for path in paths}
-    smallest = min(hashes.values(), default=0)
-    # In a small folder none may fall below one in twenty: then the least is held out.
-    held_out = {p for p in paths if hashes[p] < 0.05 or hashes[p] == smallest}
+    # In a small folder none may fall below one in twenty, or none that can be read:
+    # then the least of those that can is held out, too.
+    in_order = sorted(paths, key=hashes.get)
+    readable = next(filter(can_be_read, in_order), None)
+    bound = max(0.05, hashes.get(readable, 0))
+    held_out = {p for p in paths if hashes[p] <= bound}
     splits = {
         "train": [p for p in paths if p not in held_out],
         "validation": [p for p in paths if p in held_out],
