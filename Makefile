@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage slow mutations examples lint types docs audit wheel matrix bench \
+.PHONY: help demo test check coverage slow mutations examples lint types docs audit wheel matrix bench \
 	evaluate lock clean
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make demo PROMPT="a red cat in google style"    a picture for yours'
 	@echo 'make test                   the tests, some minutes on two cores'
 	@echo 'make coverage               the same, and how many lines of the library they run'
+	@echo 'make check                  lint, types, coverage and examples: what a change must pass'
 	@echo 'make slow                   the tests that take longer, examples included'
 	@echo 'make mutations              deliberate bugs: does a test notice each?'
 	@echo 'make examples               every example with --quick'
@@ -61,6 +62,13 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test: $(VENV)/.tests
 	$(PYTEST)
+
+# One after the other, the cheapest first: with -j they would share the cores.
+check: $(VENV)/.tests
+	$(MAKE) lint
+	$(MAKE) types
+	$(MAKE) coverage
+	$(MAKE) examples
 
 coverage: $(VENV)/.tests
 	$(PYTEST) --cov --cov-report=term:skip-covered

@@ -291,3 +291,21 @@ def test_reconstruction_is_measured_and_shown_beside_its_error(tmp_path):
     # TensorBoard's bytes are rounded down.
     np.testing.assert_allclose(panel, np.concatenate(expected, 1), atol=1.01 / 255)
     assert tf.make_ndarray(shown["codebook"])[:, 2].sum() == ids.size
+
+
+def test_the_patchwise_start_tells_how_bright_a_patch_is():
+    # Without positions and biases the layer norm would make both greys one vector.
+    moved = {}
+    for kind in (ViTVQGAN, tokenizer.PatchwiseViTVQGAN):
+        keras.utils.set_random_seed(5)
+        model = kind(ViTVQGAN.preset_config("vit_vqgan_tiny"))
+        dark, bright = (
+            model.quantizer.normalize(
+                model.encoder.without_blocks(
+                    model.centre(np.full((1, 12, 12, 3), grey, "float32"))
+                )
+            )
+            for grey in (0.6, 0.9)
+        )
+        moved[kind] = float(np.abs(dark - bright).max())
+    assert moved[tokenizer.PatchwiseViTVQGAN] > 2 * moved[ViTVQGAN]

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.panels import Panels
-from keras_parti.training.tokenizer import PAPER, Losses, fit, pictures, players
+from keras_parti.training.tokenizer import (
+    PAPER,
+    Losses,
+    fit,
+    players,
+    validation_pictures,
+)
 
 
 def detokenizer(tokenizer, dtype=None, **decoder):
@@ -114,7 +120,7 @@ def train_detokenizer(
             "The encoder and codebook of `model` must be frozen, as `detokenizer` "
             "returns it; else its ids would change."
         )
-    validation = pictures(model, name_or_dir, "validation").take(128).batch(64)
+    validation = validation_pictures(model, name_or_dir)
     fit(
         players(model, terms, accumulated_batches),
         name_or_dir,
