@@ -81,6 +81,10 @@ def test_what_is_held_out_of_a_small_folder_can_be_read(tmp_path):
     assert len(splits["validation"]) == 2
     assert held_out in splits["validation"]  # as before
     assert len(greys(data.load(tmp_path, "validation"))) == 1
+    stored = data.StoredSplit(tmp_path, "validation", 5)
+    assert not stored.skipped  # until it is read, so that a cache can name it
+    assert len(greys(stored[:2])) == 1
+    assert list(stored.skipped) == [held_out]
 
 
 def test_folders_named_as_splits_are_the_splits(tmp_path):
@@ -160,6 +164,8 @@ def test_unreadable_pictures_are_left_out_and_named_once(photos, caplog):
     dataset = data.load(photos, "train", repeat=True, image_size=5)
     with caplog.at_level(logging.WARNING):
         assert greys(dataset.take(3 * len(good))) == 3 * good
+        data.load(photos, "train")  # opened again, as trainings do
+        assert len(greys(data.load(photos, "train"))) == len(good)
     (message,) = caplog.messages
     assert "skipped 4 pictures" in message
     assert all(name in message for name in bad)
@@ -170,6 +176,18 @@ def test_batches_of_training_are_full_although_pictures_are_left_out(photos):
     spoil(photos)
     batches = data.load(photos, "train", repeat=True, image_size=5, batch_size=4)
     assert [len(b["image"]) for b in batches.take(9)] == [4] * 9
+
+
+def test_a_part_without_one_readable_picture_is_empty(photos):
+    """Else a shard of a token cache that holds one broken picture could not be made."""
+    stored = data.StoredSplit(photos, "train", 5)
+    names = data.PictureFolder(photos).splits["train"]
+    (photos / names[2]).write_bytes(b"")
+    assert not greys(stored[2:3])
+    assert list(stored.skipped) == [names[2]]
+    shutil.rmtree(photos)
+    with pytest.raises(ValueError, match=r"None of the .+ can be"):
+        greys(stored[3:5])
 
 
 def test_a_folder_without_one_readable_picture_is_an_error(tmp_path):

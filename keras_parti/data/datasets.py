@@ -206,7 +206,8 @@ def _read(
         # crops are random.
         shortest = image_size and 2 * image_size * (2 if augment else 1)
         paths = _part(source.splits, split)
-        dataset = source.read(paths, shuffle_seed, repeat, shortest, report)
+        whole = _part(source.splits, re.sub(r"\[[^]]*\]", "", split))
+        dataset = source.read(paths, shuffle_seed, repeat, shortest, report, whole)
         return dataset.map(lambda e: {**e, "image": _floats(e["image"])})
     picture = dict(source.info.features.items()).get("image")
     if not isinstance(picture, tfds.features.Image):

@@ -19,6 +19,7 @@ public sets are read as they are unpacked:
     MS-COCO     train2014/ val2014/ annotations/captions_{train,val}2014.json
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 MAX_CAPTION_BYTES = 2**16  # of a caption file; more is no caption
+UNREADABLE = (PictureError, EOFError, OSError)
 MAX_NAMES = 20  # of skipped files in a summary
 
 
@@ -68,7 +70,7 @@ class PictureFolder:
         found, shards = _find(self.path)
         self._places, self._texts, self.skipped = find_pictures(self.path, shards)
         if self.skipped:
-            logger.warning("%s: skipped %s", self.path, summarize(self.skipped))
+            _warn(self.path, summarize(self.skipped))
         self._listing = find_listing(self.path)
         self._lock = threading.Lock()
         if self._listing and self._listing.splits:
@@ -89,6 +91,7 @@ class PictureFolder:
         repeat: bool = False,
         shortest: int | None = None,
         report: bool = True,
+        whole: Sequence[str] | None = None,
     ) -> tf.data.Dataset:
         """Opens pictures of the folder.
 
@@ -98,6 +101,8 @@ class PictureFolder:
             repeat: whether to start over for ever.
             shortest: see `decode_picture`.
             report: whether to log what was skipped when all have been tried once.
+            whole: where they are a part, the pictures of the whole, one of which can be
+                read if all is well.
 
         Returns:
             A `tf.data.Dataset` of dicts: `image` uint8 `(height, width, 3)`; `captions`
@@ -107,7 +112,8 @@ class PictureFolder:
         Raises:
             ValueError: not one of the pictures can be read, now or when they are read.
         """
-        self._check_any(paths)
+        whole = paths if whole is None else whole
+        self._check_any(whole)
         untried = set(paths) if report else set()
 
         def read(key):
@@ -115,7 +121,7 @@ class PictureFolder:
             content = self._read(key, shortest)
             # All may have vanished since; to look for one for ever would be to hang.
             if not content[0].size and self._lost(paths):
-                self._check_any(paths)
+                self._check_any(whole)
             with self._lock:
                 if key in untried:
                     untried.discard(key)
@@ -167,15 +173,25 @@ class PictureFolder:
         with self._lock:
             if key in self.skipped:
                 return empty
-        place = self._places.get(key)
         try:
-            source = self.path / key if place is None else place.read()
-            image = decode_picture(source, shortest)
-        except (PictureError, EOFError, OSError) as error:
+            image = self._decode(key, shortest)
+        except UNREADABLE as error:
             with self._lock:
                 self.skipped[key] = str(error)
             return empty
         return image, np.array(self._captions(key), np.bytes_)
+
+    def _decode(self, key, shortest=None):
+        place = self._places.get(key)
+        source = self.path / key if place is None else place.read()
+        return decode_picture(source, shortest)
+
+    def _can_be_read(self, key):
+        """Tries it without a note."""
+        try:
+            return bool(self._decode(key).size)
+        except UNREADABLE:
+            return False
 
     def _captions(self, key):
         if self._listing:
@@ -184,15 +200,11 @@ class PictureFolder:
             return read_texts(*self._texts[key]) if key in self._texts else []
         return read_captions(self.path / key)
 
-    def _can_be_read(self, path):
-        return self._read(path, None)[0].size > 0
-
     def _check_any(self, paths):
-        if any(map(self._can_be_read, paths)):
+        if any(self._read(path, None)[0].size for path in paths):
             return
         raise ValueError(
-            f"None of the {len(paths)} pictures of {self.path} can be read: "
-            + self.summary(paths)
+            f"None of the pictures of {self.path} can be read: {self.summary(paths)}"
         )
 
     def _lost(self, paths):
@@ -202,11 +214,17 @@ class PictureFolder:
 
     def _report(self, paths):
         if words := self.summary(paths):
-            logger.warning("%s: skipped %s", self.path, words)
+            _warn(self.path, words)
 
     def summary(self, paths: Sequence[str]) -> str:
         """Names those of some pictures that could not be read; "" if all could."""
         return summarize({p: self.skipped[p] for p in paths if p in self.skipped})
+
+
+@functools.cache
+def _warn(path, words):
+    """Once, however often a folder is opened."""
+    logger.warning("%s: skipped %s", path, words)
 
 
 def summarize(skipped):

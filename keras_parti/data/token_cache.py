@@ -270,7 +270,7 @@ def _open(cache_dir, split, tokenizer_fingerprint):
     if len(entry["shards"]) < entry["num_shards"]:
         raise ValueError(
             f"Split {split!r} of {cache_dir} is unfinished: {len(entry['shards'])} of "
-            f"{entry['num_shards']} shards. Write it again to go on."
+            f"{entry['num_shards']} shards. `keras-parti encode`, given again, goes on."
         )
     paths = [Path(cache_dir) / name for name in sorted(entry["shards"])]
     for path in paths:

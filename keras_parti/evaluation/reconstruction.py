@@ -178,7 +178,7 @@ def _report(results):
     low, middle, high = results["psnr_quantiles"].values()
     return (
         f"{markdown_table(header, rows)}\n\n"
-        f"Over {results['pictures']} pictures; 5 %, 50 % and 95 % of them are below "
+        f"Pictures: {results['pictures']:,}; 5 %, 50 % and 95 % of them are below "
         f"{low:.1f}, {middle:.1f} and {high:.1f} dB. "
         f"{100 * results['usage']:.1f} % of the {results['num_codes']:,} codes were "
         f"used ({results['pictures'] * results['ids_per_picture']:,} ids), perplexity "

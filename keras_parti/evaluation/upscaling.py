@@ -158,7 +158,7 @@ def _report(results):
         for name, value in results["psnr"].items()
     ]
     lines = [markdown_table(header, rows), ""]
-    lines.append(f"Over {results['pictures']} pictures, ×{results['scale']}.")
+    lines.append(f"Pictures: {results['pictures']:,}, ×{results['scale']}.")
     for name, quantiles in results["gain_quantiles"].items():
         low, middle, high = quantiles.values()
         lines.append(
