@@ -13,6 +13,7 @@ from keras_parti.losses import Contrastive, TextCrossEntropy  # noqa: E402
 from keras_parti.metrics import recall  # noqa: E402
 from keras_parti.models import CoCa, ViTVQGAN  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
+from keras_parti.training import coca  # noqa: E402
 from keras_parti.training.coca import (  # noqa: E402
     batches,
     compile_coca,
@@ -224,3 +225,35 @@ def test_what_does_not_fit_is_said(folder, vocabulary, tmp_path):
         batches({str(folder): 0.0}, vocabulary, 2, 12)
     with pytest.raises(ValueError, match="`together` must be at least 1"):
         batches(str(folder), vocabulary, 2, 12, together=0)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_of_a_large_set_no_more_is_held_than_fits(vocabulary, monkeypatch, together):
+    """10,000 pictures of 7 names; 31 at a time are looked at."""
+    read = []
+
+    def load(name, split, image_size, shuffle_seed=None, repeat=False):
+        def example(index):
+            tf.py_function(lambda i: read.append(int(i)), [index], [])
+            name = tf.strings.as_string(index % 7)
+            shape = (image_size, image_size, 3)
+            return {
+                "image": tf.fill(shape, tf.cast(index % 7, tf.float32) / 255.0),
+                "captions": name[None],
+                "name": name,
+            }
+
+        return tf.data.Dataset.range(10**4).map(example)
+
+    monkeypatch.setattr(coca, "IN_MEMORY", 31 * 3 * 12**2)
+    monkeypatch.setattr(coca.data, "load", load)
+    monkeypatch.setattr(coca.data, "splits", lambda name: {"train": 10**4})
+    stream = batches(
+        "all", vocabulary, 6, 12, shift=0, flip_rate=0.0, together=together
+    )
+    found = [np.rint(255 * b["images"][:, 0, 0, 0]) for b, _ in stream.take(3)]
+    if together == 2:
+        assert all((batch[::2] == batch[1::2]).all() for batch in found)
+        assert len(set(np.concatenate(found))) == 7
+    # Three batches and what is fetched ahead of them.
+    assert len(read) < 6 * 31

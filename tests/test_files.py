@@ -1,5 +1,7 @@
 """A file is whole or as it was before, whatever ends its writing."""
 
+import h5py
+import keras
 import pytest
 from full_disk import files_of_at_most
 
@@ -45,3 +47,23 @@ def test_weights_that_do_not_fit_leave_those_before(tmp_path):
         "config.json",
         "model.weights.h5",
     }
+
+
+def test_a_small_file_that_unfolds_is_not_weights(tmp_path):
+    """A terabyte of zeros that nobody wrote is a kilobyte on the disk."""
+    model = WDSR.from_preset("wdsr_tiny")
+    model.save_dir(tmp_path)
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("layers/bomb/vars/0", (2**38,), "float32", chunks=(2**10,))
+    assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"not of this model.*1,099,511,\d+,\d+ bytes"):
+        WDSR.load_dir(tmp_path)
+
+
+def test_weights_saved_with_their_optimizer_are_read(tmp_path):
+    model = WDSR.from_preset("wdsr_tiny")
+    model.compile(keras.optimizers.Adam(use_ema=True, gradient_accumulation_steps=2))
+    model.optimizer.build(model.trainable_variables)
+    model.save_dir(tmp_path)
+    assert WDSR.load_dir(tmp_path).fingerprint() == model.fingerprint()

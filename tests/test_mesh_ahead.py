@@ -29,6 +29,7 @@ from keras_parti.models import Parti
 from keras_parti.optimizers import Adafactor
 
 config = Parti.preset_config("parti_tiny", **json.loads(sys.argv[1]))
+count = int(sys.argv[3])
 random = np.random.default_rng(0)
 ids = {
     "text_ids": random.integers(2, 300, (8, 11)).astype("int32"),
@@ -41,7 +42,7 @@ found = {"keras": [], "steps": []}
 for layout, rematerialise in json.loads(sys.argv[2]):
     step = ScannedStep(config, Layout(*layout), 8, "float32", rematerialise)
     compiled, state, losses = step.compile(), step.begin(model), []
-    for _ in range(3):
+    for _ in range(count):
         state, loss = compiled(state, ids, np.float32(0.01))
         losses.append(float(loss))
     analysis = compiled.memory_analysis()
@@ -51,15 +52,17 @@ optimizer.exclude_from_weight_decay(
     [v for v in model.trainable_variables if len(v.shape) < 2]
 )
 model.compile(optimizer, TokenCrossEntropy())
-for _ in range(3):
+for _ in range(count):
     found["keras"].append(float(model.train_on_batch(ids, ids["image_ids"])))
 print(json.dumps(found))
 """
 
 
-def run(config, cases):
+def run(config, cases, count=3):
+    """Returns the losses of some steps, by Keras and by each case."""
+    arguments = map(json.dumps, (config, cases, count))
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(config), json.dumps(cases)],
+        [sys.executable, "-c", SCRIPT, *arguments],
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",
@@ -72,6 +75,14 @@ def run(config, cases):
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@needs_jax
+def test_the_scanned_step_is_the_step_of_keras_on_two_devices():
+    config = {"decoder_layers": 2, "dropout_rate": 0.0, "condition_dropout_rate": 0.0}
+    found = run(config, [(("a:2", "batch:a"), True)], count=2)
+    assert found["keras"][1] < found["keras"][0]
+    assert found["steps"][0][0] == pytest.approx(found["keras"], abs=2e-5)
 
 
 @needs_jax

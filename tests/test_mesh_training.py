@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import functools
+import signal
 
 import keras
 import numpy as np
@@ -125,6 +127,85 @@ def test_a_run_of_another_config_is_refused_by_the_first_field_that_differs(
         ValueError, match=r"holds a run with heads=2. Received: heads=4"
     ):
         train_on_mesh(other, Layout(), cache, vocabulary, tmp_path)
+
+
+class Sums:
+    """A step without a graph: weights move by what they are shown, and when."""
+
+    ends = None  # what ends the run within its third step
+
+    def __init__(self, config, *_, **options):
+        self.config = config
+
+    def load(self, arrays, done):
+        self.done = done
+        self.values = {
+            a.name: arrays.get(a.name, np.zeros(a.shape, a.dtype))
+            for a in arrays_of(self.config)
+        }
+
+    def arrays(self):
+        return self.values
+
+    def train(self, ids, rate):
+        if self.done == 2 and self.ends:
+            self.ends()
+        places = np.arange(ids["image_ids"].size).reshape(ids["image_ids"].shape)
+        shown = np.sum(places * ids["before_ids"]) + np.sum(ids["text_ids"])
+        self.done += 1
+        move = np.float32(rate * shown / self.done)
+        for name, array in self.values.items():
+            if array.dtype == np.float32:  # not the 8 bits of a momentum
+                self.values[name] = array + move
+        return {"loss": float(move)}
+
+    def evaluate(self, ids):
+        return {"loss": float(np.mean(ids["image_ids"]))}
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("ends", "error", "kept"),
+    [
+        (interrupted, KeyboardInterrupt, ["00000002.npz"]),
+        (
+            functools.partial(signal.raise_signal, signal.SIGTERM),
+            SystemExit,
+            ["00000002.npz", "00000003.npz"],
+        ),
+    ],
+    ids=["killed", "told to end"],
+)
+def test_a_run_goes_on_where_it_stopped(
+    tmp_path,
+    monkeypatch,
+    cache,  # noqa: F811
+    vocabulary,  # noqa: F811
+    ends,
+    error,
+    kept,
+):
+    """Weights, batches, what is hidden in them, the rate, the epochs of the curves."""
+    monkeypatch.setattr(mesh_training, "MeshStep", Sums)
+    whole = run(tmp_path / "whole", cache, vocabulary, ("", ""))
+    with monkeypatch.context() as patched:
+        patched.setattr(Sums, "ends", staticmethod(ends))
+        with pytest.raises(error):
+            run(tmp_path / "cut", cache, vocabulary, ("", ""))
+    folder = tmp_path / "cut" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == kept
+    ended = run(tmp_path / "cut", cache, vocabulary, ("", ""))
+    stored = Parti.load_dir(tmp_path / "cut" / "model")
+    for one, other, read in zip(
+        whole.get_weights(), ended.get_weights(), stored.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(other, one)
+        np.testing.assert_array_equal(read, one)
+    assert (tmp_path / "cut" / "logs" / "validation").is_dir()
+    assert stored.config.vocabulary == vocabulary.fingerprint
 
 
 @pytest.mark.slow

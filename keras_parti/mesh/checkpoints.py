@@ -1,10 +1,10 @@
 """Checkpoints of a run on a mesh: whole arrays, which any other mesh can load."""
 
 import logging
-from zipfile import BadZipFile
 
 import numpy as np
 
+from keras_parti.data.arrays import read_npz
 from keras_parti.files import written_whole
 from keras_parti.mesh.variables import arrays_of
 
@@ -51,7 +51,7 @@ def read_checkpoint(folder, config):
     for path in sorted(folder.glob("[0-9]*.npz"), reverse=True):
         try:
             return int(path.stem), _read(path, config)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError) as error:
             logger.warning("%s is broken, trying the one before: %s", path, error)
             reason = error
     if reason is not None:
@@ -60,8 +60,7 @@ def read_checkpoint(folder, config):
 
 
 def _read(path, config):
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = dict(stored)
+    arrays = read_npz(path)
     for array in arrays_of(config):
         found = arrays[array.name].shape if array.name in arrays else None
         if found != array.shape:

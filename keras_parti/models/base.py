@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+import h5py
 import keras
 
 from keras_parti import presets
@@ -150,12 +151,42 @@ class ConfigModel(keras.Model):
         model.load_weights(path / WEIGHTS_FILE)
         return model
 
+    def load_weights(self, filepath: str | os.PathLike, **kwargs: Any) -> None:
+        """Reads weights as Keras does, but of no file that fills the memory.
+
+        Raises:
+            OSError: no such file, or none of HDF5.
+            ValueError: its arrays unfold into more than the model has, or others.
+        """
+        if str(filepath).endswith(".h5"):
+            # Four bytes a number; an optimiser that was saved, too, has as many again
+            # for each average that it keeps, of which we know five.
+            most = 8 * sum(4 * math.prod(v.shape) for v in self.variables) + 2**20
+            size = _unfolded(filepath)
+            if size > most:
+                raise ValueError(
+                    f"{filepath} is not of this model: its arrays take {size:,} bytes, "
+                    f"of {most:,}"
+                )
+        super().load_weights(filepath, **kwargs)
+
     def fingerprint(self) -> str:
         """Returns a hex digest, 16 digits, of the config and all weights."""
         digest = hashlib.sha256(repr(self.config).encode())
         for weight in self.weights:
             digest.update(keras.ops.convert_to_numpy(weight).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _unfolded(path):
+    """Returns the bytes that the arrays of an HDF5 file take in memory.
+
+    Zeros that nobody wrote take none on the disk.
+    """
+    sizes = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
+    return sum(sizes)
 
 
 def check_positive(config):

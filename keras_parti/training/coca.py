@@ -26,6 +26,10 @@ from keras_parti.training.contrastive import GlobalContrastive
 LOSS_WEIGHTS = {"embeddings": 2.0 * 1.0, "tokens": 2.0}
 
 
+# Bytes of a set's pictures that are held at a time: 87,381 of 64 x 64. A set of no more
+# is decoded once.
+IN_MEMORY = 2**30
+
 # Held-out pictures that recall is measured on after each epoch, at most.
 MEASURED = 512
 
@@ -106,7 +110,8 @@ def batches(
         together: int. With 1 pictures come one by one. With more, one name after the
             other, each with so many of its pictures at most: a text is then to choose
             among the styles and tones of one thing, which a batch drawn at random
-            seldom holds. All names are drawn equally often.
+            seldom holds. All names are drawn equally often. Of a set that does not fit
+            into `IN_MEMORY`, a part at a time is looked at so.
         skipped: int. First batches that are left out.
 
     Returns:
@@ -161,8 +166,12 @@ def batches(
 
 
 def _shuffled(name, image_size, seed, together):
-    """The training pictures of a set with their texts, in memory, for ever."""
-    dataset = data.load(name, "train", image_size=image_size)
+    """The training pictures of a set with their texts, for ever."""
+    count = max(1, data.splits(name)["train"])
+    at_a_time = min(count, max(1, IN_MEMORY // (3 * image_size**2)))
+    in_memory = at_a_time == count
+    order = {} if in_memory else {"shuffle_seed": seed, "repeat": True}
+    dataset = data.load(name, "train", image_size=image_size, **order)
     features = dataset.element_spec
     if not {"captions", "name"} <= features.keys():
         raise ValueError(
@@ -175,10 +184,24 @@ def _shuffled(name, image_size, seed, together):
         image = tf.cast(tf.round(255.0 * example["image"]), tf.uint8)
         return {"image": image, **_texts(example)}
 
-    count = max(1, data.splits(name)["train"])
     dataset = dataset.map(pack)
-    if together == 1:
+    if together == 1 and in_memory:
         return dataset.cache().shuffle(count, seed=seed).repeat()
+    if together == 1:
+        return dataset
+
+    def by_name(pictures):
+        return pictures.group_by_window(
+            lambda example: tf.strings.to_hash_bucket_fast(example["name"], 2**62),
+            lambda _, pictures: pictures.ragged_batch(at_a_time),
+            window_size=at_a_time,
+        )
+
+    if in_memory:
+        names = by_name(dataset).cache().shuffle(count, seed=seed).repeat()
+    else:  # those of one name that are in memory together
+        parts = dataset.window(at_a_time).map(tf.data.Dataset.zip)
+        names = parts.flat_map(lambda part: by_name(part).shuffle(at_a_time, seed=seed))
 
     def choose(index, pictures):
         rows = tf.range(tf.shape(pictures["image"])[0])
@@ -186,19 +209,7 @@ def _shuffled(name, image_size, seed, together):
         rows = tf.random.experimental.stateless_shuffle(rows, own)[:together]
         return {key: tf.gather(value, rows) for key, value in pictures.items()}
 
-    return (
-        dataset.group_by_window(
-            lambda example: tf.strings.to_hash_bucket_fast(example["name"], 2**62),
-            lambda _, pictures: pictures.ragged_batch(count),
-            window_size=count,
-        )
-        .cache()
-        .shuffle(count, seed=seed)
-        .repeat()
-        .enumerate()
-        .map(choose)
-        .unbatch()
-    )
+    return names.enumerate().map(choose).unbatch()
 
 
 def _texts(example):

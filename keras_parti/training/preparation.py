@@ -1,5 +1,6 @@
 """What comes before training Parti: the vocabulary and the tokens of a picture set."""
 
+import itertools
 import os
 
 from tqdm import tqdm
@@ -28,12 +29,17 @@ def train_set_vocabulary(
     Raises:
         ValueError: an unknown set, one without captions, or a `size` too small.
     """
-    captions = []
-    for example in tqdm(data.load(name_or_dir, "train"), "captions", disable=None):
-        texts = plain_texts(example)
-        captions += texts.get("captions", []) + texts.get("synonyms", [])
-    train_vocabulary(captions, path, size)
-    return len(captions)
+    counted = itertools.count()
+
+    def captions():
+        for example in tqdm(data.load(name_or_dir, "train"), "captions", disable=None):
+            texts = plain_texts(example)
+            for caption in texts.get("captions", []) + texts.get("synonyms", []):
+                next(counted)
+                yield caption
+
+    train_vocabulary(captions(), path, size)
+    return next(counted)
 
 
 def encode_set(

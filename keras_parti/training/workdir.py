@@ -6,12 +6,12 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_parti.data.arrays import read_npz
 from keras_parti.files import written_whole
 from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.board import Board
@@ -143,7 +143,7 @@ class Checkpoints(keras.callbacks.Callback):
         for path in reversed(self._files()):
             try:
                 values = _read(path, variables)
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            except (OSError, ValueError, KeyError) as error:
                 logger.warning("%s is broken, trying the one before: %s", path, error)
                 reason = error
                 continue
@@ -216,8 +216,8 @@ def _is_first(model):
 
 def _read(path, variables):
     """Returns the values of variables from a checkpoint, or raises `ValueError`."""
-    with np.load(path, allow_pickle=False) as arrays:
-        values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+    arrays = read_npz(path)
+    values = [arrays[f"arr_{i}"] for i in range(len(arrays))]
     found, wanted = [[tuple(v.shape) for v in x] for x in (values, variables)]
     if found != wanted:
         raise ValueError(
