@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from keras_parti import cli
 from keras_parti.cli.options import integer, number
 from keras_parti.cli.parser import build_parser
 
@@ -33,6 +34,23 @@ def test_help_says_the_range_of_each_number():
             allowed = getattr(action.type, "allowed", "")
             for bound in re.findall(r"\S*\d\S*", allowed):
                 assert bound in action.help, (words, action.option_strings)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train vocab --dat x --workdir y", "no option --dat; did you mean --data?"),
+        ("demo --sed=3", "no option --sed; did you mean --seed?"),
+        ("presets --xyzzy", "no option --xyzzy (see"),
+    ],
+)
+def test_a_misspelt_option_is_named_with_what_is_near(line, said, capsys):
+    assert cli.main(line.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_after_two_dashes_a_prompt_may_look_like_an_option():
+    assert build_parser().parse_args(["demo", "--", "--dat"]).prompts == ["--dat"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Words of the command line that several commands share: options and their types."""
 
 import argparse
+import difflib
+import itertools
 import re
 import sys
 import textwrap
@@ -34,6 +36,18 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **kwargs,
         )
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Names a misspelt option before what it leaves missing."""
+        for word in itertools.takewhile(lambda w: w != "--", args or ()):
+            name = word.partition("=")[0]
+            if self._subparsers is None and name.startswith("--"):
+                known = self._option_string_actions
+                if name not in known:
+                    close = difflib.get_close_matches(name, known, 1)
+                    hint = f"; did you mean {close[0]}?" if close else ""
+                    self.error(f"there is no option {name}{hint}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
         self.exit(2, f"keras-parti: {message} (see `{self.prog} --help`)\n")
