@@ -49,6 +49,26 @@ def test_a_misspelt_option_is_named_with_what_is_near(line, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line", ["train vocab --data x --workdir f", "convert --weights f --out f"]
+)
+def test_a_file_in_place_of_a_folder_to_write_is_said_to_be(
+    line, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").touch()
+    assert cli.main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"--(out|workdir): must be a folder. Received: the file f", said)
+
+
+def test_what_the_system_refuses_is_said_in_words(tmp_path):
+    with pytest.raises(OSError, match="Errno 2") as caught:
+        (tmp_path / "gone" / "picture.png").write_bytes(b"")
+    path = tmp_path / "gone" / "picture.png"
+    assert cli.explain(caught.value) == f"{path}: No such file or directory"
+
+
 def test_after_two_dashes_a_prompt_may_look_like_an_option():
     assert build_parser().parse_args(["demo", "--", "--dat"]).prompts == ["--dat"]
 

@@ -75,6 +75,8 @@ def explain(error):
         words = raised[1]
     elif not isinstance(error, (ValueError, OSError, ImportError)):
         return None
+    elif isinstance(error, OSError) and error.strerror and error.filename:
+        words = f"{error.filename}: {error.strerror}"
     words = " ".join(words.split()) or type(error).__name__
     if isinstance(error, ImportError):
         words += (

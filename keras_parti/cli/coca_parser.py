@@ -12,6 +12,7 @@ from keras_parti.cli.options import (
     add_vocab,
     folder,
     integer,
+    new_folder,
     number,
     option,
     required,
@@ -99,7 +100,7 @@ def add_matching_evaluation(kinds):
     required(command, "--coca", "DIR", "workdir or model folder of a CoCa", folder)
     add_vocab(command)
     required(command, "--data", "NAME", DATA)
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
     option(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
     option(command, "--tokenizer", "DIR", "that of its ViT-VQGAN", folder)
     option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)

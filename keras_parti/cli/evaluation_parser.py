@@ -1,7 +1,5 @@
 """The arguments of `keras-parti evaluate`."""
 
-from pathlib import Path
-
 from keras_parti.cli.coca_parser import add_matching_evaluation
 from keras_parti.cli.options import (
     DATA,
@@ -12,6 +10,7 @@ from keras_parti.cli.options import (
     file,
     folder,
     integer,
+    new_folder,
     number,
     option,
     picture_file,
@@ -54,7 +53,7 @@ def add_evaluate(commands):
         help="places in the split, from 0, of the pictures that the strip shows "
         "(default: ten, evenly spread)",
     )
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
 
     command = add_command(
         kinds,
@@ -69,7 +68,7 @@ def add_evaluate(commands):
     )
     add_where(command)
     required(command, "--data", "NAME", DATA)
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
     option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
     command.add_argument(
         "--guidance-scale",
@@ -120,7 +119,7 @@ def _add_parti_prompts(kinds):
         "the prompts; by default the published file, fetched once and checked",
         file,
     )
-    required(command, "--out", "DIR", "the run's folder", Path)
+    required(command, "--out", "DIR", "the run's folder", new_folder)
     option(
         command,
         "--count",
@@ -164,7 +163,7 @@ def _add_fid(kinds):
     command.add_argument(
         "--against", metavar="SOURCE", nargs="+", required=True, help="real pictures"
     )
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
     command.add_argument(
         "--features",
         choices=["inception", "keras-inception", "image", "pixels"],

@@ -121,9 +121,11 @@ def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=Non
     Without one the workdir must be given.
     """
     if workdir is None:
-        required(command, "--workdir", "DIR", "the run's folder", Path)
+        required(command, "--workdir", "DIR", "the run's folder", new_folder)
     else:
-        option(command, "--workdir", "DIR", "the run's folder", Path, Path(workdir))
+        option(
+            command, "--workdir", "DIR", "the run's folder", new_folder, Path(workdir)
+        )
     option(command, "--steps", "N", "batches of the whole run", integer(1), steps)
     option(command, "--batch-size", "N", "examples a batch", integer(1), batch_size)
     option(command, "--learning-rate", "R", "its peak", number(0), learning_rate)
@@ -256,6 +258,13 @@ def folder(text):
     """Parses the path of a folder that must be there."""
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
+
+
+def new_folder(text):
+    """Parses the path of a folder to write to, which need not be there."""
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder. Received: the file {text}")
     return Path(text)
 
 

@@ -1,7 +1,5 @@
 """The arguments of `keras-parti`: what can be said, and what `--help` tells of it."""
 
-from pathlib import Path
-
 from keras_parti import __version__
 from keras_parti.cli.evaluation_parser import add_evaluate, add_explain
 from keras_parti.cli.options import (
@@ -14,6 +12,7 @@ from keras_parti.cli.options import (
     file,
     folder,
     integer,
+    new_folder,
     number,
     option,
     picture_file,
@@ -155,7 +154,7 @@ def _add_encode(commands):
     )
     add_tokenizer(command)
     required(command, "--data", "NAME", DATA)
-    required(command, "--out", "DIR", "the cache's folder", Path)
+    required(command, "--out", "DIR", "the cache's folder", new_folder)
     command.add_argument(
         "--format",
         choices=["tfrecord", "npz"],
@@ -204,7 +203,9 @@ def _add_export(commands):
     option(command, "--coca", "DIR", words, folder)
     words = "with --parti: workdir or model folder of a WDSR, which enlarges pictures"
     option(command, "--upsampler", "DIR", words, folder)
-    required(command, "--out", "DIR", "the model's folder: its name is served", Path)
+    required(
+        command, "--out", "DIR", "the model's folder: its name is served", new_folder
+    )
     option(
         command,
         "--num-samples",
@@ -256,7 +257,7 @@ def _add_convert(commands):
         help="the implementation: enhancing-transformers",
     )
     required(command, "--weights", "FILE", "the weight file", file)
-    required(command, "--out", "DIR", "the model's folder, new or empty", Path)
+    required(command, "--out", "DIR", "the model's folder, new or empty", new_folder)
     words = "width of an attention head, which a file does not tell"
     option(command, "--head-dim", "N", words, integer(1), 64)
 

@@ -15,6 +15,7 @@ from keras_parti.cli.options import (
     add_vocab,
     folder,
     integer,
+    new_folder,
     number,
     option,
     required,
@@ -48,7 +49,7 @@ def add_train(commands):
         "keras-parti train vocab --data emoji_captions/small --workdir runs/vocab",
     )
     required(command, "--data", "NAME", DATA)
-    required(command, "--workdir", "DIR", "where to write", Path)
+    required(command, "--workdir", "DIR", "where to write", new_folder)
     option(command, "--size", "N", "ids at most", integer(260), 2000)
 
     add_tokenizer_training(parts)

@@ -1,7 +1,5 @@
 """The arguments of what concerns upsamplers: `train`, `evaluate` and `upscale`."""
 
-from pathlib import Path
-
 from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
@@ -11,6 +9,7 @@ from keras_parti.cli.options import (
     file,
     folder,
     integer,
+    new_folder,
     number,
     option,
     required,
@@ -115,7 +114,7 @@ def add_upscaling_evaluation(kinds):
         "measure LPIPS too, with these weights of VGG16: package, keras or a file, as "
         "`keras-parti train upsampler` takes them",
     )
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
 
 
 def add_upscale(commands):
@@ -133,7 +132,7 @@ def add_upscale(commands):
         "pictures", nargs="+", metavar="FILE", type=file, help="a picture"
     )
     _add_upsampler(command)
-    required(command, "--out", "DIR", "where to write", Path)
+    required(command, "--out", "DIR", "where to write", new_folder)
     option(
         command,
         "--tile",
