@@ -167,7 +167,9 @@ class Vocabulary:
             )
         if self._graph is None:
             spec = tf.TensorSpec((None,), tf.string)
-            self._graph = tf.function(self._encode_graph, input_signature=[spec])
+            self._graph = tf.function(
+                self._encode_graph, input_signature=[spec], autograph=False
+            )
         outputs = self._graph(prompts)
         for tensor in outputs.values():
             tensor.set_shape((prompts.shape[0], *tensor.shape[1:]))

@@ -4,6 +4,7 @@ from keras_parti.cli.coca_parser import add_matching_evaluation
 from keras_parti.cli.options import (
     DATA,
     add_command,
+    add_dtype,
     add_sampling,
     add_tokenizer,
     add_where,
@@ -179,11 +180,10 @@ def _add_fid(kinds):
         "pt_inception-2015-12-05-6726825d.pth, the FID's network",
         file,
     )
-    command.add_argument(
-        "--bfloat16",
-        action="store_true",
-        help="compute the features of inception in bfloat16: faster where the "
-        "processor has it, and statistics of their own",
+    add_dtype(
+        command,
+        "Of inception alone: bfloat16 is faster where the processor has it, and gives "
+        "statistics of its own",
     )
     option(command, "--image-size", "N", "side of the pictures", integer(8, 4096), 256)
     command.add_argument(

@@ -21,8 +21,7 @@ def fid(args):
     sources = [*(args.images or []), *args.against]
     network = None
     if args.images is None or not all(s.endswith(".npz") for s in sources):
-        dtype = "mixed_bfloat16" if args.bfloat16 else "float32"
-        network = feature_network(args.features, args.weights, dtype)
+        network = feature_network(args.features, args.weights, args.dtype)
     options = {"count": args.count, "seed": args.seed}
     coca = None
     if args.images:

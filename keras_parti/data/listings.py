@@ -26,7 +26,7 @@ SPLITS = {"train": "train", "val": "validation"}
 class Listing(NamedTuple):
     """What is written of the pictures of a folder."""
 
-    splits: dict  # split to paths of pictures, relative to the folder; None: by folder
+    splits: dict | None  # split to paths below the folder; None: as folders say
     captions: dict  # path to list of str
 
 

@@ -198,7 +198,9 @@ def enlarged(image, size=None):
         size = width * max(1, -(-160 // width))
     if size == width:
         return picture
-    return picture.resize((size, max(1, round(height * size / width))), Image.BICUBIC)
+    return picture.resize(
+        (size, max(1, round(height * size / width))), Image.Resampling.BICUBIC
+    )
 
 
 def _place(page, draw, tile, x, y):
