@@ -32,7 +32,7 @@ help:
 	@echo 'make audit                  known holes of the locked packages; asks the network'
 	@echo 'make wheel                  builds the wheel, installs it elsewhere and uses it'
 	@echo 'make matrix                 other versions of Python, TensorFlow and Keras'
-	@echo 'make bench                  the figures of the README'
+	@echo 'make bench                  the figures of docs/results.md'
 	@echo 'make evaluate               the shipped model, measured: tables and a page in results/'
 	@echo 'make evaluate COUNT=16      the same of few pictures, for a first look'
 	@echo 'make lock                   resolves the lock files anew'
