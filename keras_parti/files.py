@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,26 @@ def check_room(path: str | os.PathLike, size: int) -> None:
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(file.fileno(), 0, size)
             file.truncate(0)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Finds out whether a file can be written, before hours go into its content.
+
+    Args:
+        path: str or path of the file. The folders above it are made.
+
+    Raises:
+        OSError: its folder cannot be made, or cannot be written to.
+    """
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The system may say yes to one who then cannot: permissions are not all.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"Cannot write {path}: {folder}: {error.strerror or error}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -62,6 +62,19 @@ def test_a_file_in_place_of_a_folder_to_write_is_said_to_be(
     assert re.search(r"--(out|workdir): must be a folder. Received: the file f", said)
 
 
+@pytest.mark.parametrize(
+    "line", ["generate x --model m --out f/a.png", "explain x --model m --out f/a.png"]
+)
+def test_a_picture_that_cannot_be_written_is_not_drawn_first(
+    line, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").touch()  # a file: a folder without rights stops no superuser
+    (tmp_path / "m").mkdir()  # no model, which would be found out next
+    assert cli.main(line.split()) == 2
+    assert "Cannot write f/a.png: f: " in capsys.readouterr().err
+
+
 def test_what_the_system_refuses_is_said_in_words(tmp_path):
     with pytest.raises(OSError, match="Errno 2") as caught:
         (tmp_path / "gone" / "picture.png").write_bytes(b"")

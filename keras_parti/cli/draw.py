@@ -12,6 +12,7 @@ from tqdm import tqdm
 import keras_parti
 from keras_parti import sampling
 from keras_parti.evaluation.gallery import grid
+from keras_parti.files import check_writable
 from keras_parti.serving.client import Client
 from keras_parti.serving.rows import ROWS_PER_REQUEST
 from keras_parti.serving.server import Server
@@ -38,6 +39,7 @@ MAX_CAPTION = 60  # characters of a prompt that are printed
 
 def demo(args):
     """Draws pictures with the shipped model, through a server of its own."""
+    check_writable(args.out)
     model, begun = shipped_model(), time.monotonic()
     prompts, num_samples, keep = list(args.prompts), 16, 4
     if not prompts:
@@ -69,6 +71,7 @@ def demo(args):
 
 def generate(args):
     """Draws pictures of prompts and writes them as a grid."""
+    check_writable(args.out)
     keep = sampling.check_counts(args.num_samples, args.keep)
     options = {name: getattr(args, name) for name in sampling.DEFAULTS}
     with contextlib.ExitStack() as stack:
@@ -218,7 +221,6 @@ def save(prompts, drawn, path, columns=None):
     keep = images.shape[1]
     captions = [prompt or "(no prompt)" for prompt in prompts for _ in range(keep)]
     page = grid(images.reshape(-1, *images.shape[2:]), columns, captions)
-    path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from keras_parti import sampling
 from keras_parti.cli.prompts import asked
 from keras_parti.evaluation.explain import explain_page
+from keras_parti.files import check_writable
 
 
 def explain(args):
     """Draws the samples of a prompt, and what can be said of them."""
+    check_writable(args.out)
     options = {name: getattr(args, name) for name in sampling.DEFAULTS}
     counts = {"num_samples": args.num_samples, "keep": args.num_samples}
     chain = None
@@ -20,7 +22,6 @@ def explain(args):
             source, _, _ = stack.enter_context(asked(args))
         drawn = source.generate([args.prompt], seed=args.seed, **counts, **options)
     page = explain_page(args.prompt, drawn, chain)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     page.save(args.out)
     if chain is None:
         print(

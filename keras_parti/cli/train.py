@@ -9,6 +9,7 @@ from keras_parti import sampling
 from keras_parti.cli.options import run_options
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
+from keras_parti.files import check_writable
 from keras_parti.models import (
     VIM,
     WDSR,
@@ -307,6 +308,7 @@ def encode(args):
 
 def export(args):
     """Writes the next version of a model to serve."""
+    check_writable(args.out / "1")
     card = args.card.read_text(encoding="utf-8") if args.card else None
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     write = _export_vim if args.vim else _export_parti
