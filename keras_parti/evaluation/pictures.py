@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
@@ -125,13 +126,20 @@ def load_images(
         image_size: int. Side in pixels that they are resized to.
 
     Returns:
-        uint8 `(n, image_size, image_size, 3)`.
+        uint8 `(n, image_size, image_size, 3)`, in a file that nobody else sees and that
+        goes with the array: however many there are, those in use alone are in memory.
     """
     from keras_parti.data.datasets import load  # needs TensorFlow
 
-    examples = load(name_or_dir, split, image_size=image_size).as_numpy_iterator()
-    images = [to_uint8(each["image"]) for each in examples]
-    return np.stack(images or [np.zeros((0, image_size, image_size, 3), np.uint8)])
+    shape, count = (image_size, image_size, 3), 0
+    with tempfile.TemporaryFile() as file:
+        for example in load(name_or_dir, split, image_size=image_size):
+            file.write(to_uint8(example["image"]).tobytes())
+            count += 1
+        file.flush()
+        if not count:
+            return np.zeros((0, *shape), np.uint8)
+        return np.memmap(file, np.uint8, "r", shape=(count, *shape))
 
 
 def load_splits(name_or_dir):

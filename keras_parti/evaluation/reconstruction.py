@@ -66,16 +66,15 @@ def evaluate_reconstruction(
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
     scores: dict[str, dict] = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
-    if shown is None:
-        shown = np.unique(np.linspace(0, len(images) - 1, COLUMNS).astype(int))
-    shown = np.asarray(shown, int)
+    even = np.unique(np.linspace(0, len(images) - 1, COLUMNS).astype(int))
+    places = even if shown is None else np.asarray(shown, int)
     if (
-        shown.ndim != 1
-        or not len(shown)
-        or not 0 <= shown.min() <= shown.max() < len(images)
+        places.ndim != 1
+        or not len(places)
+        or not 0 <= places.min() <= places.max() < len(images)
     ):
         raise ValueError(
-            f"`shown` must be places in [0, {len(images)}). Received: {shown.tolist()}"
+            f"`shown` must be places in [0, {len(images)}). Received: {places.tolist()}"
         )
     rebuilt = {}
     starts = range(0, len(images), batch_size)
@@ -93,7 +92,7 @@ def evaluate_reconstruction(
         for name, copy in copies.items():
             for score, values in _compare(batch, copy).items():
                 scores[score].setdefault(name, []).append(values)
-        for index in shown[(shown >= start) & (shown < start + len(batch))]:
+        for index in places[(places >= start) & (places < start + len(batch))]:
             rebuilt[index] = {
                 name: copy[index - start] for name, copy in copies.items()
             }
@@ -117,9 +116,9 @@ def evaluate_reconstruction(
     }
     write_report(out, results, _report(results))
     rows = [
-        ("original", images[shown]),
-        ("reconstruction", np.stack([rebuilt[index]["tokenizer"] for index in shown])),
-        ("thumbnail", np.stack([rebuilt[index]["thumbnail"] for index in shown])),
+        ("original", images[places]),
+        ("reconstruction", np.stack([rebuilt[index]["tokenizer"] for index in places])),
+        ("thumbnail", np.stack([rebuilt[index]["thumbnail"] for index in places])),
     ]
     width = int(np.clip(2 * images.shape[2], *SHOWN_SIZE))
     strip(rows, size=width).save(Path(out) / "strip.png")

@@ -1,0 +1,30 @@
+"""Pictures to be measured are those of the set, and lie in a file until they are."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("tensorflow")
+
+from keras_parti.evaluation import load_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 13, 13, 3), "uint8")
+    for number, each in enumerate(pixels):
+        Image.fromarray(each).save(tmp_path / f"{number:02d}.png")
+    return tmp_path, pixels
+
+
+def test_pictures_are_read_into_a_file_and_from_it(folder):
+    path, pixels = folder
+    images = load_images(str(path), "train", 13)
+    assert isinstance(images, np.memmap)  # what is not used need not be in memory
+    assert not images.flags.writeable
+    assert np.asarray(images).base is images
+    held = {each.tobytes() for each in images}
+    assert len(held) == len(images)
+    assert held < {each.tobytes() for each in pixels}  # some are for validation
+    large = load_images(str(path), "train", 26)
+    assert large.shape == (len(images), 26, 26, 3)
