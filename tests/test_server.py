@@ -49,6 +49,8 @@ def test_missing_folders_are_named(stand_ins, tmp_path):
         Server(tmp_path / "nowhere", port=0).start()
     with pytest.raises(FileNotFoundError, match="holds no version folders"):
         Server(tmp_path, port=0).start()
+    with pytest.raises(FileNotFoundError, match=f"in it: .*{stand_ins / 'parti'}"):
+        Server(stand_ins, port=0).start()
     with pytest.raises(FileNotFoundError, match=f"give {stand_ins / 'parti'}"):
         Server(stand_ins / "parti" / "2", port=0).start()
 

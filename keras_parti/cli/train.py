@@ -215,8 +215,9 @@ def parti(args):
             callbacks=callbacks,
         )
     print(
-        f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer DIR "
-        f"--vocab {args.vocab} --parti {args.workdir} --out saved_models/mine"
+        f"The Parti is in {args.workdir}. Next: keras-parti export --tokenizer "
+        f"{args.tokenizer or 'DIR'} --vocab {args.vocab} --parti {args.workdir} "
+        "--out saved_models/mine"
     )
 
 

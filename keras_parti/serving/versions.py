@@ -19,6 +19,7 @@ from keras_parti.serving.servable import Servable
 
 logger = logging.getLogger(__name__)
 
+A_MODEL = "*/[0-9]*/saved_model.pb"  # below a folder of models
 DATA_LOSS = 15  # gRPC's code in the status of a version that does not load
 
 
@@ -256,6 +257,8 @@ def version_folders(folder):
         hint = "holds no version folders (1, 2, ...)"
         if (folder / "saved_model.pb").exists():
             hint = f"is a SavedModel, not a folder of versions; give {folder.parent}"
+        elif models := sorted({str(p.parents[1]) for p in folder.glob(A_MODEL)}):
+            hint += f"; give one of the models in it: {', '.join(models)}"
         raise FileNotFoundError(f"Model folder {folder} {hint}.")
     return {int(path.name): path for path in found}
 
