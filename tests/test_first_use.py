@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,20 @@ def commands(parser=None, words=()):
         if isinstance(action, argparse._SubParsersAction):
             for name, child in action.choices.items():
                 yield from commands(child, (*words, name))
+
+
+def test_a_plan_needs_nothing_that_is_not_required():
+    """Keras' NumPy backend imports SciPy, which only the tests' packages bring."""
+    script = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "from keras_parti import cli\n"
+        "assert cli.main(['plan', '--preset', 'parti_3b', '--mesh', 'data:2;model:2']) == 0"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "parameters a device" in done.stdout
 
 
 def test_help_is_never_wider_than_a_terminal():

@@ -2,10 +2,17 @@
 
 import os
 import sys
+from importlib.util import find_spec
 
-# No tensor is computed, and of Keras' backends NumPy's is the quickest to import.
+from keras_parti.cli import quiet
+
+# No tensor is computed, and of Keras' backends NumPy's is the quickest to import. It
+# wants SciPy, which is no requirement of this library.
 if "keras" not in sys.modules:
-    os.environ["KERAS_BACKEND"] = "numpy"
+    if find_spec("scipy"):
+        os.environ["KERAS_BACKEND"] = "numpy"
+    elif find_spec("tensorflow"):
+        quiet.import_tensorflow()
 
 from keras_parti.mesh.accelerators import ACCELERATORS
 from keras_parti.mesh.layouts import Layout
