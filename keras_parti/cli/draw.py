@@ -113,7 +113,8 @@ def serve(args):
         batch_rows=args.batch_rows,
         warm_up=not args.no_warm_up,
     )
-    print(f"Loading {args.model or args.config} ...", flush=True)
+    how = "" if args.no_warm_up else ", and warming up: a minute or more"
+    print(f"Loading {args.model or args.config}{how} ...", flush=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # `wait` ends on a signal; the suppression is for one that comes before it.

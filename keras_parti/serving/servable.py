@@ -15,6 +15,7 @@ import tensorflow_text  # noqa: F401  registers the ops of string signatures
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
+from tqdm import tqdm
 
 from keras_parti.serving.joining import count_rows
 from keras_parti.serving.refusals import invalid, precondition
@@ -261,8 +262,10 @@ class Servable:
         if not path.is_file():
             return
         number = 0
+        records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        hidden = None if replay else True  # None: unless a person looks on
         try:
-            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            for record in tqdm(records, "warm-up", unit=" requests", disable=hidden):
                 number += 1
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 if log.HasField("predict_log"):
