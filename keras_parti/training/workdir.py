@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import tempfile
@@ -11,16 +12,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_parti.data.arrays import read_npz
 from keras_parti.files import written_whole
 from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.board import Board
+from keras_parti.training.checkpoints import read_newest, write_newest
 from keras_parti.training.guards import StopAtNonFinite
 from keras_parti.training.interruption import alone_in, leave, sigterm_noted
 
 logger = logging.getLogger(__name__)
-
-KEPT = 2  # checkpoints; the one before the last serves if the last is broken
 
 
 def fit(
@@ -139,26 +138,13 @@ class Checkpoints(keras.callbacks.Callback):
         """
         for optimizer, moved in _players(model):
             optimizer.build(moved)
-        variables, reason = _variables(model), None
-        for path in reversed(self._files()):
-            try:
-                values = _read(path, variables)
-            except (OSError, ValueError, KeyError) as error:
-                logger.warning("%s is broken, trying the one before: %s", path, error)
-                reason = error
-                continue
+        variables = _variables(model)
+        newest = read_newest(self.folder, functools.partial(_values_of, variables))
+        if newest is not None:
+            (self.epoch, self.step), values = newest
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-            logger.info("Restored %s", path)
-            self.epoch, self.step = _position(path)
-            return self.epoch, self.step
-        if reason is not None:
-            # To begin again would soon delete them.
-            raise ValueError(
-                f"No checkpoint in {self.folder} can be used: {reason}. Choose another "
-                "workdir, or give the options that the run began with."
-            )
-        return 0, 0
+        return self.epoch, self.step
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -183,24 +169,12 @@ class Checkpoints(keras.callbacks.Callback):
             self._leave()
 
     def _write(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
         within = f"+{self.step:06d}" if self.step else ""
-        with written_whole(self.folder / f"{self.epoch:06d}{within}.npz") as part:
-            np.savez(part, *map(ops.convert_to_numpy, _variables(self.model)))
-        for old in self._files()[:-KEPT]:
-            old.unlink()
+        values = map(ops.convert_to_numpy, _variables(self.model))
+        write_newest(self.folder / f"{self.epoch:06d}{within}.npz", *values)
 
     def _leave(self):
         leave(f"epoch {self.epoch + 1}, step {self.step} is in {self.folder}")
-
-    def _files(self):
-        return sorted(self.folder.glob("[0-9]*.npz"), key=_position)
-
-
-def _position(path):
-    """Returns what a checkpoint's name says: epochs done, and steps of the next."""
-    epoch, _, step = path.stem.partition("+")
-    return int(epoch), int(step or 0)
 
 
 def _moves_weights(callback):
@@ -214,14 +188,13 @@ def _is_first(model):
     return strategy is None or strategy.extended.should_checkpoint
 
 
-def _read(path, variables):
+def _values_of(variables, arrays, name):
     """Returns the values of variables from a checkpoint, or raises `ValueError`."""
-    arrays = read_npz(path)
-    values = [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    values = [arrays.get(f"arr_{i}", np.zeros(0)) for i in range(len(arrays))]
     found, wanted = [[tuple(v.shape) for v in x] for x in (values, variables)]
     if found != wanted:
         raise ValueError(
-            f"{path.name} holds {len(found)} variables, not {len(wanted)}, or of other "
+            f"{name} holds {len(found)} variables, not {len(wanted)}, or of other "
             "shapes, so it is of another optimiser"
         )
     return values
