@@ -42,11 +42,15 @@ found = {"keras": [], "steps": []}
 for layout, rematerialise in json.loads(sys.argv[2]):
     step = ScannedStep(config, Layout(*layout), 8, "float32", rematerialise)
     compiled, state, losses = step.compile(), step.begin(model), []
-    for _ in range(count):
+    for _ in range(max(count, 2)):
         state, loss = compiled(state, ids, np.float32(0.01))
         losses.append(float(loss))
     analysis = compiled.memory_analysis()
     found["steps"].append([losses, analysis.argument_size_in_bytes])
+if count == 1:  # only what the step begins with
+    loss = TokenCrossEntropy()(ids["image_ids"], model(ids))
+    print(json.dumps({**found, "keras": [float(loss)]}))
+    sys.exit()
 optimizer = Adafactor(0.01)
 optimizer.exclude_from_weight_decay(
     [v for v in model.trainable_variables if len(v.shape) < 2]
@@ -78,11 +82,13 @@ def run(config, cases, count=3):
 
 
 @needs_jax
-def test_the_scanned_step_is_the_step_of_keras_on_two_devices():
-    config = {"decoder_layers": 2, "dropout_rate": 0.0, "condition_dropout_rate": 0.0}
-    found = run(config, [(("a:2", "batch:a"), True)], count=2)
-    assert found["keras"][1] < found["keras"][0]
-    assert found["steps"][0][0] == pytest.approx(found["keras"], abs=2e-5)
+def test_the_scanned_step_begins_at_the_loss_of_keras_and_lowers_it():
+    """That its further steps are Keras' as well is seen on every layout, slowly."""
+    config = {"dropout_rate": 0.0, "condition_dropout_rate": 0.0}
+    found = run(config, [(("a:2", "batch:a"), True)], count=1)
+    (first, second), _ = found["steps"][0]
+    assert first == pytest.approx(found["keras"][0], abs=2e-5)
+    assert second < first
 
 
 @needs_jax
