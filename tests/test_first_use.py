@@ -4,6 +4,7 @@ import argparse
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,13 +28,21 @@ def test_a_plan_needs_nothing_that_is_not_required():
     script = (
         "import sys; sys.modules['scipy'] = None\n"
         "from keras_parti import cli\n"
-        "assert cli.main(['plan', '--preset', 'parti_3b', '--mesh', 'data:2;model:2']) == 0"
+        "words = 'plan --preset parti_3b --mesh data:2;model:2'.split()\n"
+        "assert cli.main(words) == 0"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "parameters a device" in done.stdout
+
+
+def test_nobody_is_sent_to_a_package_index_for_this_library():
+    """It is not there: what is of that name is of others."""
+    for path in Path(cli.__file__).parents[1].rglob("*.py"):
+        text = "".join(path.read_text(encoding="utf-8").split())
+        assert "keras-parti[" not in text, path
 
 
 def test_help_is_never_wider_than_a_terminal():

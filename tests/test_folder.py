@@ -287,6 +287,16 @@ def test_large_pictures_pass_in_bounded_memory(tmp_path):
     assert float(grown) < 400  # MB
 
 
+def test_pictures_of_all_sizes_become_a_gallery_of_one(tmp_path):
+    from keras_parti.evaluation.pictures import load_splits
+
+    for i, size in enumerate([(13, 7), (5, 5), (7, 11)]):
+        write(tmp_path / f"{i}.png", size=size)
+    found = load_splits(tmp_path, 5)
+    assert {pictures.images.shape[1:] for pictures in found.values()} == {(5, 5, 3)}
+    assert sum(map(len, found.values())) == 3
+
+
 def test_a_folder_becomes_a_token_cache_with_crops_and_gaps(photos, tmp_path):
     from keras_parti.models import ViTVQGAN
     from keras_parti.training.preparation import encode_set

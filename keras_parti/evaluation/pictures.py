@@ -35,13 +35,17 @@ class Pictures:
         return len(self.images)
 
     @classmethod
-    def load(cls, name_or_dir: str | os.PathLike, split: str) -> Self:
+    def load(
+        cls, name_or_dir: str | os.PathLike, split: str, image_size: int | None = None
+    ) -> Self:
         """Reads a split of a captioned picture set.
 
         Args:
             name_or_dir: as `keras_parti.data.load` takes it, or an `.npz` file of
                 `keras_parti.data.to_npz`, which holds one split.
             split: str.
+            image_size: int or None. Side in pixels to resize them to; None keeps
+                theirs. Those of an `.npz` file keep theirs.
 
         Raises:
             ValueError: an unknown set or split, or a set without captions.
@@ -51,7 +55,7 @@ class Pictures:
             return cls.from_arrays(load_npz(name_or_dir))
         from keras_parti.data.datasets import load  # needs TensorFlow
 
-        return cls.from_examples(load(name_or_dir, split))
+        return cls.from_examples(load(name_or_dir, split, image_size=image_size))
 
     @classmethod
     def from_examples(cls, examples: Iterable[dict[str, Any]]) -> Self:
@@ -142,11 +146,13 @@ def load_images(
         return np.memmap(file, np.uint8, "r", shape=(count, *shape))
 
 
-def load_splits(name_or_dir):
+def load_splits(name_or_dir, image_size=None):
     """Reads all splits of a captioned picture set that hold pictures.
 
     Args:
         name_or_dir: as `keras_parti.data.load` takes it.
+        image_size: int or None. Side in pixels to resize them to; None keeps theirs,
+            which must be the same then.
 
     Returns:
         A dict of split name to `Pictures`.
@@ -154,7 +160,7 @@ def load_splits(name_or_dir):
     from keras_parti.data.datasets import splits  # needs TensorFlow
 
     return {
-        name: Pictures.load(name_or_dir, name)
+        name: Pictures.load(name_or_dir, name, image_size)
         for name, count in splits(name_or_dir).items()
         if count
     }

