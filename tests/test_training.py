@@ -130,7 +130,9 @@ def test_a_run_begun_before_there_was_a_field_goes_on(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(begun))
     workdir.check_config("Training", config, tmp_path)
     other = dataclasses.replace(generator, code_dim=7)
-    with pytest.raises(ValueError, match="run with generator="):
+    with pytest.raises(
+        ValueError, match=r"with generator.code_dim=\d+. Received: gen\w+.code_dim=7"
+    ):
         workdir.check_config("Training", PlayersConfig(other, None, False), tmp_path)
 
 

@@ -238,16 +238,20 @@ def check_config(name, config, workdir):
         return
     config = json.loads(text)  # tuples as lists
     for name, value in json.loads(path.read_text()).items():
-        if not _goes_on(value, config.get(name)):
+        if found := list(_differences(name, value, config.get(name))):
+            begun = ", ".join(f"{field}={value!r}" for field, value, _ in found)
+            now = ", ".join(f"{field}={value!r}" for field, _, value in found)
             raise ValueError(
-                f"{workdir} holds a run with {name}={value!r}. "
-                f"Received: {name}={config.get(name)!r}. Choose another workdir."
+                f"{workdir} holds a run with {begun}. Received: {now}. Choose another "
+                "workdir."
             )
 
 
-def _goes_on(begun, now):
-    """Whether what a run began with is so now; of a config, field by field."""
-    if not isinstance(begun, dict) or not isinstance(now, dict):
-        return begun == now
-    # Fields that a later release brought are not among those that the run began with.
-    return all(_goes_on(value, now.get(name)) for name, value in begun.items())
+def _differences(name, begun, now):
+    """Yields each field that is not as a run began: its name, then and now."""
+    if isinstance(begun, dict) and isinstance(now, dict):
+        # Fields of a later release are not among those that the run began with.
+        for field, value in begun.items():
+            yield from _differences(f"{name}.{field}", value, now.get(field))
+    elif begun != now:
+        yield name, begun, now
