@@ -145,7 +145,12 @@ CASES = [
         2,
     ),
     Case(layers.PixelShuffle, {"scale": 2}, {"inputs": wave(BATCH, 3, 5, 12)}, 0),
-    Case(layers.PositionEmbedding, {"length": 5}, {"inputs": wave(BATCH, 3, 7)}, 1),
+    Case(
+        layers.PositionEmbedding,
+        {"length": 6, "grid": (2, 3)},
+        {"inputs": wave(BATCH, 5, 8)},
+        1,
+    ),
     Case(
         layers.TanhHead,
         {"hidden_dim": 7, "output_dim": 2},

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_parti.layers import VectorQuantizer
+from keras_parti.layers import PositionEmbedding, VectorQuantizer
 from keras_parti.layers.embeddings import from_patches, to_patches
+from keras_parti.layers.grid import sine_cosine
 from keras_parti.models import Parti, ViTVQGAN, ViTVQGANConfig
 
 
@@ -93,6 +94,62 @@ def test_another_weight_is_another_fingerprint():
     assert model.fingerprint() != before
 
 
+def test_places_start_from_the_sines_and_cosines_of_their_row_and_column():
+    """MAE, appendix A.1, for each place by itself."""
+    found = sine_cosine(3, 5, 8)
+    assert found.shape == (15, 8)
+    for place, vector in enumerate(found):
+        angles = [
+            [place // 5, place // 5 / 100],  # frequencies 10000^0 and 10000^(-1/2)
+            [place % 5, place % 5 / 100],
+        ]
+        expected = [[np.sin(angle), np.cos(angle)] for angle in angles]
+        np.testing.assert_allclose(vector, np.ravel(expected), atol=1e-6)
+
+
+def test_the_places_most_alike_are_the_neighbours():
+    rows, columns = 5, 7
+    layer = PositionEmbedding(rows * columns, grid=(rows, columns))
+    layer.build((None, rows * columns, 32))
+    vectors = ops.convert_to_numpy(layer.positions)
+    alike = vectors @ vectors.T
+    where = np.stack(np.divmod(np.arange(rows * columns), columns))
+    steps = np.abs(where[:, :, None] - where[:, None]).sum(0)
+    for place in range(rows * columns):
+        assert alike[place][steps[place] == 1].min() > (
+            alike[place][steps[place] > 1].max()
+        )
+
+
+def test_both_towers_start_from_the_grid_and_go_on_learning():
+    model, images = tiny(positions="sine_cosine", output="rgb"), wave((2, 12, 12, 3))
+    assert model.count_params() == tiny(output="rgb").count_params()
+    towers = (model.encoder, model.decoder)
+    for tower in towers:
+        np.testing.assert_array_equal(tower.positions.positions, sine_cosine(3, 3, 16))
+    model.compile("sgd", loss={"images": "mse"})
+    model.fit(images, {"images": images}, verbose=0)
+    for tower in towers:
+        moved = ops.convert_to_numpy(tower.positions.positions) - sine_cosine(3, 3, 16)
+        assert np.abs(moved).max(axis=1).min() > 0
+    again = ViTVQGAN.from_config(model.get_config())
+    assert again.config.positions == "sine_cosine"
+
+
+def test_what_positions_started_from_is_not_in_the_fingerprint():
+    model, other = tiny(), tiny(positions="sine_cosine")
+    assert model.fingerprint() != other.fingerprint()
+    other.set_weights(model.get_weights())
+    assert model.fingerprint() == other.fingerprint()
+
+
+def test_a_grid_of_other_places_or_width_is_refused():
+    with pytest.raises(ValueError, match=r"`grid` must have 6 places.*\(2, 4\)"):
+        PositionEmbedding(6, grid=(2, 4))
+    with pytest.raises(ValueError, match=r"a width that is a multiple of 4.*: 6"):
+        PositionEmbedding(6, grid=(2, 3)).build((None, 6, 6))
+
+
 def test_mixed_bfloat16_gives_nearly_the_same_pictures():
     full = tiny(output="rgb")
     mixed = tiny(dtype="mixed_bfloat16", output="rgb")
@@ -123,6 +180,11 @@ def test_a_codebook_is_ranked_in_float32_under_mixed_precision():
         ({"decoder_layers": 1.5}, "`decoder_layers` must be a positive integer"),
         ({"output": "laplace"}, "`output` is one of logit_laplace, rgb"),
         ({"laplace_epsilon": 0.5}, "`laplace_epsilon` must be in"),
+        ({"positions": "grid"}, "`positions` is one of normal, sine_cosine"),
+        (
+            {"positions": "sine_cosine", "encoder_dim": 18},
+            "`encoder_dim` must be a multiple of 4",
+        ),
     ],
 )
 def test_impossible_configs_are_refused(fields, message):

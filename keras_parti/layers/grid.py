@@ -3,9 +3,40 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_parti.typing import Tensor
+
+
+def sine_cosine(rows, columns, dim):
+    """Returns a vector for each place of a grid, near places having like ones.
+
+    A quarter of the width each for the sines and the cosines of the row, and of the
+    column, at frequencies that fall from 1 to nearly 1/10,000. The product of two
+    vectors is a sum of a term of the difference of rows and one of columns.
+
+    Args:
+        rows: int. Rows of the grid.
+        columns: int. Columns of the grid.
+        dim: int. Width of the vectors, a multiple of 4.
+
+    Returns:
+        NumPy float32 `(rows * columns, dim)`, in raster order, in `[-1, 1]`.
+
+    Raises:
+        ValueError: where `dim` is no multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(
+            "Vectors of sines and cosines of rows and columns need a width that is a "
+            f"multiple of 4. Received: {dim}"
+        )
+    frequencies = 10_000.0 ** -(np.arange(dim // 4) / (dim // 4))
+    places = np.indices((rows, columns)).reshape(2, -1, 1)  # rows, columns
+    angles = places * frequencies  # (2, rows * columns, dim / 4)
+    halves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    return np.concatenate(halves, axis=-1).astype("float32")
 
 
 @keras.saving.register_keras_serializable("keras_parti")

@@ -20,6 +20,7 @@ from keras_parti.typing import Tensor
 
 OUTPUTS = ("logit_laplace", "rgb")
 HEADS = ("tanh", "linear")
+POSITIONS = ("normal", "sine_cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,9 @@ class ViTVQGANConfig:
     norm_epsilon: float = LAYER_NORM_EPSILON
     # Behind each tower: "tanh", Dense–tanh–Dense as in section 3.1, or "linear", Dense.
     head: str = "tanh"
+    # What the learned positions of both towers start from: "normal", random vectors of
+    # deviation 0.02, or "sine_cosine", those of row and column. Not published.
+    positions: str = "normal"
 
     def __post_init__(self):
         check_positive(self)
@@ -70,6 +74,18 @@ class ViTVQGANConfig:
             raise ValueError(
                 f"`head` is one of {', '.join(HEADS)}. Received: head={self.head!r}"
             )
+        if self.positions not in POSITIONS:
+            raise ValueError(
+                f"`positions` is one of {', '.join(POSITIONS)}. "
+                f"Received: positions={self.positions!r}"
+            )
+        for field in ("encoder_dim", "decoder_dim"):
+            if self.positions == "sine_cosine" and getattr(self, field) % 4:
+                raise ValueError(
+                    f"`{field}` must be a multiple of 4 where positions start as "
+                    "sines and cosines of row and column. "
+                    f"Received: {field}={getattr(self, field)}"
+                )
         if not 0 < self.laplace_epsilon < 0.5:
             raise ValueError(
                 "`laplace_epsilon` must be in (0, 0.5). "
@@ -97,8 +113,12 @@ class _Tower(keras.layers.Layer):
         heads, mlp_dim, num_layers = (getattr(config, f"{side}_{f}") for f in fields)
         epsilon = config.norm_epsilon
         self.embedding = embedding
+        grid = (config.grid_size, config.grid_size)
         self.positions = layers.PositionEmbedding(
-            config.num_tokens, dtype=dtype, name="positions"
+            config.num_tokens,
+            grid if config.positions == "sine_cosine" else None,
+            dtype=dtype,
+            name="positions",
         )
         self.blocks = [
             layers.EncoderBlock(
@@ -266,13 +286,15 @@ class ViTVQGAN(ConfigModel):
         further has the same ids and the same fingerprint, so that its token caches,
         and the models trained on them, stay valid.
         """
-        # Fields at their defaults are left out, so that a new one changes nothing.
+        # Fields at their defaults are left out, so that a new one changes nothing, and
+        # `positions`, which says what weights were before training.
         decisive = {
             field.name: getattr(self.config, field.name)
             for field in dataclasses.fields(self.config)
             if getattr(self.config, field.name) != field.default
             and not field.name.startswith("decoder_")
-            and field.name not in ("output", "laplace_epsilon", "commitment_cost")
+            and field.name
+            not in ("output", "laplace_epsilon", "commitment_cost", "positions")
         }
         digest = hashlib.sha256(repr(decisive).encode())
         for weight in (*self.encoder.weights, *self.quantizer.weights):
