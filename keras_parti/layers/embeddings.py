@@ -130,8 +130,8 @@ class PositionEmbedding(keras.layers.Layer):
         length: int. Number of positions.
         grid: (int, int) or None. Rows and columns of the grid whose places, in raster
             order, the positions are. Their vectors then start as sines and cosines of
-            row and column, near places alike, as those of MAE do; else
-            they start from a normal distribution of deviation 0.02.
+            row and column, near places alike, as those of MAE do; else they start from
+            a normal distribution of deviation 0.02.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Call arguments:
