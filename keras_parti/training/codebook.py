@@ -21,7 +21,8 @@ class CodebookRevival(keras.callbacks.Callback):
     Not in the paper, whose codebook starts from a normal distribution and is left
     alone; at the size of our home set that collapses to 19 codes of 512.
 
-    The sample is encoded as one, whatever the number of replicas.
+    The sample is encoded as one, whatever the number of replicas. The optimiser, that
+    of `keras_parti.training.tokenizer.adamw`, begins anew with the codes that moved.
 
     Args:
         tokenizer: `ViTVQGAN`, whose codebook it is.
@@ -78,8 +79,26 @@ class CodebookRevival(keras.callbacks.Callback):
         codebook = ops.convert_to_numpy(quantizer.codebook).copy()
         codebook[dead] = vectors[chosen]
         if not epoch:
-            codebook = spherical_kmeans(vectors, codebook, self.kmeans_rounds)
+            kmeans = spherical_kmeans if quantizer.normalized else euclidean_kmeans
+            codebook = kmeans(vectors, codebook, self.kmeans_rounds)
         quantizer.codebook.assign(codebook)
+        self._forget(dead, codebook[dead])
+
+    def _forget(self, rows, codes):
+        """Has the optimiser take codes as if they had always been where they are.
+
+        A moving average would keep most of their old places for 1 / (1 − average) steps
+        after each epoch, and it is the average that is validated and saved.
+        """
+        optimizer = self.model.optimizer
+        index = optimizer._get_variable_index(self.tokenizer.quantizer.codebook)
+        records = [(optimizer._momentums, 0.0), (optimizer._velocities, 0.0)]
+        if optimizer.use_ema:
+            records.append((optimizer._model_variables_moving_average, codes))
+        for record, value in records:
+            values = ops.convert_to_numpy(record[index]).copy()
+            values[rows] = value
+            record[index].assign(values)
 
 
 def parts(vectors):
@@ -107,3 +126,25 @@ def spherical_kmeans(vectors, centres, rounds):
         found = np.linalg.norm(sums, axis=1, keepdims=True) > 1e-6
         centres = np.where(found, sums, centres)
     return (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype("float32")
+
+
+def euclidean_kmeans(vectors, centres, rounds):
+    """Moves centres to the mean of the vectors nearest to them: those of plain codes.
+
+    Args:
+        vectors: float NumPy array `(count, dim)`.
+        centres: float NumPy array `(num_centres, dim)`.
+        rounds: int. Times that all vectors are assigned and all centres moved.
+
+    Returns:
+        float32 `(num_centres, dim)`; a centre that no vector is nearest to stays.
+    """
+    for _ in range(rounds):
+        sums, counts = np.zeros_like(centres), np.zeros((len(centres), 1))
+        for part in parts(vectors):
+            # |v - c|² without the |v|² that all centres share.
+            nearest = (np.square(centres).sum(-1) - 2 * part @ centres.T).argmin(1)
+            np.add.at(sums, nearest, part)
+            np.add.at(counts, nearest, 1)
+        centres = np.where(counts > 0, sums / np.maximum(counts, 1), centres)
+    return centres.astype("float32")
