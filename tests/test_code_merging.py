@@ -79,6 +79,12 @@ def test_a_tokenizer_is_merged_in_place():
     assert (codebook @ codebook.T - 2 * np.eye(len(codebook))).max() < 0.9
 
 
+def test_plain_codes_are_not_merged():
+    tokenizer = ViTVQGAN.from_preset("vit_vqgan_tiny", normalized_codes=False)
+    with pytest.raises(ValueError, match="`normalized_codes` must be True"):
+        merge_codes(tokenizer, [np.zeros((1, 12, 12, 3), "float32")], similarity=0.9)
+
+
 @pytest.mark.parametrize("similarity", [0.0, 1.0, -0.3, float("nan")])
 def test_a_similarity_out_of_range_is_refused(crowded, similarity):
     with pytest.raises(ValueError, match=r"must be in \(0, 1\)"):

@@ -1,6 +1,7 @@
-"""Training a tokenizer: killed and resumed, codes placed on data, what is shown."""
+"""Training a tokenizer: killed and resumed, merged at its end, its figures."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,17 +11,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from discs import pictures, use_discs
+from discs import use_discs
 
 tf = pytest.importorskip("tensorflow")
 
 from keras_parti.models import ViTVQGAN  # noqa: E402
-from keras_parti.training import codebook, tokenizer  # noqa: E402
-from keras_parti.training.adversarial import AdversarialTraining  # noqa: E402
-from keras_parti.training.panels import Panels  # noqa: E402
+from keras_parti.training import tokenizer  # noqa: E402
 
 EPOCHS, STEPS = 5, 3  # steps of an epoch
 TERMS = {"loss", "vq", "l2", "laplace", "adversarial", "discriminator", "r1"}
+# The discriminator waits for step 4, which is in the second epoch; R1 is taken in steps
+# 4, 8 and 12.
+POINTS = dict.fromkeys(TERMS, EPOCHS) | {"discriminator": EPOCHS - 1, "r1": 3}
 
 
 def train(folder, patchwise_steps=2 * STEPS):
@@ -86,7 +88,7 @@ def test_a_killed_run_has_the_loss_curve_of_one_that_was_not(tmp_path, monkeypat
     resumed = train(folder)
     for term in sorted(TERMS):
         curve = scalars(tmp_path / "whole" / "logs" / "train", f"epoch_{term}")
-        assert len(curve) == EPOCHS
+        assert len(curve) == POINTS[term]
         again = scalars(folder / "logs" / "train", f"epoch_{term}")
         np.testing.assert_allclose(again, curve, rtol=1e-4, atol=1e-6, err_msg=term)
     for one in (resumed, ViTVQGAN.load_dir(folder / "model")):
@@ -106,11 +108,9 @@ def test_a_run_shows_all_its_figures_and_keeps_the_averaged_weights(
         figures.append((tmp_path / "logs" / "validation", name))
     for folder, name in figures:
         values = scalars(folder, f"epoch_{name}")
-        assert len(values) == EPOCHS, name
+        assert len(values) == POINTS.get(name, EPOCHS), name
         assert np.isfinite(values).all(), name
-    # The discriminator starts in the second epoch: 4 steps are waited for, 3 made.
-    waited, *after = scalars(logs, "epoch_discriminator")
-    assert waited == 0 < min(after)
+    assert min(scalars(logs, "epoch_discriminator")) > 0
     stored = ViTVQGAN.load_dir(tmp_path / "model")
     with np.load(tmp_path / "checkpoints" / f"{EPOCHS:06d}.npz") as checkpoint:
         raw = [checkpoint[f"arr_{i}"] for i in range(len(model.weights))]
@@ -133,24 +133,49 @@ def test_a_batch_that_cannot_be_parted_is_refused(tmp_path, monkeypatch):
         )
 
 
-def test_similar_codes_are_merged_at_the_end_and_again_by_the_same_command(
+def train_and_merge(folder, **options):
+    """A short run whose codes are merged; returns what is in its folder then."""
+    keras.utils.set_random_seed(3)
+    tokenizer.train_tokenizer(
+        ViTVQGAN.from_preset("vit_vqgan_tiny", **options),
+        "discs",
+        folder,
+        steps=2,
+        batch_size=2,
+        average=0.5,
+        merge_similarity=0.9,
+        steps_per_epoch=2,
+        verbose=0,
+    )
+    return ViTVQGAN.load_dir(folder / "model")
+
+
+def test_codes_are_merged_once_however_often_the_command_is_given(
     tmp_path, monkeypatch
 ):
     use_discs(monkeypatch)
-    for _ in range(2):
-        tokenizer.train_tokenizer(
-            ViTVQGAN.from_preset("vit_vqgan_tiny"),
-            "discs",
-            tmp_path,
-            steps=2,
-            batch_size=2,
-            merge_similarity=0.9,
-            steps_per_epoch=2,
-            verbose=0,
-        )
-        trained = ViTVQGAN.load_dir(tmp_path / "model")
-        codes = np.asarray(trained.quantizer.codebook)
-        assert (codes @ codes.T - 2 * np.eye(len(codes))).max() < 0.9
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+
+    def noted(*args):
+        shutil.copytree(whole, cut)  # what a kill before the merging leaves
+        merge_codes(*args)
+
+    merge_codes = tokenizer.merge_codes
+    with monkeypatch.context() as patched:
+        patched.setattr(tokenizer, "merge_codes", noted)
+        trained = train_and_merge(whole)
+    codes = np.asarray(trained.quantizer.codebook)
+    assert (codes @ codes.T - 2 * np.eye(len(codes))).max() < 0.9
+    begun = ViTVQGAN.load_dir(cut / "model")
+    assert begun.fingerprint() != trained.fingerprint()
+    for folder in (whole, cut):
+        assert train_and_merge(folder).fingerprint() == trained.fingerprint()
+
+
+def test_plain_codes_to_be_merged_are_refused_before_any_training(tmp_path):
+    with pytest.raises(ValueError, match="`normalized_codes` must be True"):
+        train_and_merge(tmp_path / "run", normalized_codes=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_weights_are_said_before_any_training(tmp_path):
@@ -192,105 +217,6 @@ def test_the_schedule_can_be_the_papers(tmp_path, monkeypatch):
         rate = optimizer._learning_rate
         found = [float(rate(step)) for step in (0, 25, 50, 275, 500)]
         assert found == pytest.approx([0, 5e-5, 1e-4, 7.5e-5, 5e-5])
-
-
-def revive(model, epoch, away=None, **kwargs):
-    if away is not None:
-        model.quantizer.codebook.assign(away)
-    revival = codebook.CodebookRevival(model, lambda epoch: [pictures()], **kwargs)
-    revival.on_epoch_begin(epoch)
-    return keras.ops.convert_to_numpy(model.quantizer.codebook)
-
-
-def test_dead_codes_are_placed_on_vectors_of_the_data():
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    codes = revive(model, 3, np.full((23, 5), -1.0, "float32"))
-    vectors = keras.ops.convert_to_numpy(
-        model.quantizer.normalize(model.vectors(pictures()))
-    ).reshape(-1, 5)
-    distance = np.linalg.norm(codes[:, None] - vectors, axis=-1).min(1)
-    # One code, the first by argmax, was nearest to all and stays where it is.
-    assert (distance < 1e-5).sum() == 22
-
-
-def test_vectors_are_compared_with_the_codes_a_part_at_a_time(monkeypatch):
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    away = keras.ops.convert_to_numpy(model.quantizer.codebook).copy()
-    whole = revive(model, 3, away)
-    nearest, sizes = model.quantizer.nearest, []
-    monkeypatch.setattr(codebook, "PART", 7)
-    monkeypatch.setattr(
-        model.quantizer, "nearest", lambda x: sizes.append(x.shape[1]) or nearest(x)
-    )
-    np.testing.assert_array_equal(revive(model, 3, away), whole)
-    assert max(sizes) <= 7
-    assert sum(sizes) == model.config.num_tokens * len(pictures())
-
-
-def test_codes_in_use_stay():
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    used = np.unique(model.encode(pictures()))
-    before = keras.ops.convert_to_numpy(model.quantizer.codebook).copy()
-    np.testing.assert_array_equal(revive(model, 5, until_epoch=5), before)
-    after = revive(model, 4, until_epoch=5)
-    np.testing.assert_array_equal(after[used], before[used])
-    assert (after != before).any()
-
-
-def test_two_replicas_place_the_codes_of_one_device(two_replicas):
-    keras.utils.set_random_seed(2)
-    one = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    with two_replicas.scope():
-        two = ViTVQGAN.from_preset("vit_vqgan_tiny")
-    two.set_weights(one.get_weights())
-    for epoch in (0, 1):  # from data, then what no picture uses
-        expected = revive(one, epoch)
-        revive(two, epoch)
-        local = two_replicas.experimental_local_results(two.quantizer.codebook.value)
-        assert len(local) == 2
-        for codes in local:
-            np.testing.assert_allclose(codes, expected, atol=1e-6)
-
-
-def test_kmeans_never_raises_the_distance_to_the_nearest_centre():
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(400, 3)).astype("float32")
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    centres = vectors[:11].copy()
-    costs = []
-    for _ in range(6):
-        costs.append((1 - (vectors @ centres.T).max(1)).mean())
-        centres = codebook.spherical_kmeans(vectors, centres, 1)
-    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-5)
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < 0.8 * costs[0]
-
-
-def test_reconstruction_is_measured_and_shown_beside_its_error(tmp_path):
-    model = ViTVQGAN.from_preset("vit_vqgan_tiny", output="rgb")
-    training = AdversarialTraining(model)
-    training.compile(keras.optimizers.SGD(0.1))
-    images = tf.data.Dataset.from_tensor_slices(pictures()).batch(4)
-    callback, logs = Panels(images, tmp_path, num_shown=3), {}
-    callback.set_model(training)
-    callback.on_epoch_end(0, logs)
-    outputs = keras.ops.convert_to_numpy(model.reconstruct(pictures()))
-    errors = np.square(outputs - pictures()).mean((1, 2, 3))
-    assert logs["val_psnr"] == pytest.approx(-10 * np.log10(errors).mean(), rel=1e-4)
-    ids = keras.ops.convert_to_numpy(model.encode(pictures()))
-    assert logs["val_codebook_usage"] == pytest.approx(len(np.unique(ids)) / 23)
-
-    (path,) = tmp_path.glob("events*")
-    shown = {}
-    for event in tf.compat.v1.train.summary_iterator(os.fspath(path)):
-        shown |= {value.tag: value.tensor for value in event.summary.value}
-    _, _, *pngs = shown["reconstruction"].string_val
-    assert len(pngs) == 3
-    panel = tf.io.decode_png(pngs[0]).numpy() / 255
-    expected = [pictures()[0], outputs[0], 1 - np.abs(pictures()[0] - outputs[0])]
-    # TensorBoard's bytes are rounded down.
-    np.testing.assert_allclose(panel, np.concatenate(expected, 1), atol=1.01 / 255)
-    assert tf.make_ndarray(shown["codebook"])[:, 2].sum() == ids.size
 
 
 def test_the_patchwise_start_tells_how_bright_a_patch_is():

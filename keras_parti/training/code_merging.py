@@ -27,8 +27,9 @@ def merge_codes(tokenizer, images, similarity, seed=0):
         seed: int. Seed of where the codes that become free are placed.
 
     Raises:
-        ValueError: where `similarity` is out of its range.
+        ValueError: where `similarity` is out of its range, or the codes are plain ones.
     """
+    check_normalized(tokenizer.config)
     quantizer = tokenizer.quantizer
     vectors = np.concatenate(
         [
@@ -81,6 +82,19 @@ def check_similarity(similarity):
     if not 0 < similarity < 1:
         raise ValueError(
             f"`similarity` must be in (0, 1). Received: similarity={similarity}"
+        )
+
+
+def check_normalized(config):
+    """Raises `ValueError` where a tokenizer's codes have lengths, which merging loses.
+
+    Args:
+        config: `keras_parti.models.ViTVQGANConfig`.
+    """
+    if not config.normalized_codes:
+        raise ValueError(
+            "Codes are merged by their cosine, which tells nothing of their lengths: "
+            "`normalized_codes` must be True. Received: normalized_codes=False"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.panels import Panels
 from keras_parti.training.tokenizer import (
-    PAPER,
+    DEFAULT,
     Losses,
     fit,
     players,
@@ -84,7 +84,7 @@ def train_detokenizer(
     warmup_steps: int = 100,
     final_share: float = 0.01,
     average: float | None = None,
-    terms: Losses = PAPER,
+    terms: Losses = DEFAULT,
     steps_per_epoch: int = 100,
     seed: int = 0,
     verbose: str | int = "auto",

@@ -12,7 +12,11 @@ from keras_parti.models import Discriminator, ViTVQGAN, load_perceptual
 from keras_parti.optimizers import warmup_cosine
 from keras_parti.training import workdir as runs
 from keras_parti.training.adversarial import AdversarialTraining
-from keras_parti.training.code_merging import check_similarity, merge_codes
+from keras_parti.training.code_merging import (
+    check_normalized,
+    check_similarity,
+    merge_codes,
+)
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
 
@@ -71,7 +75,7 @@ class Losses:
     r1_interval: int = 16  # steps
 
 
-PAPER = Losses()
+DEFAULT = Losses()
 
 
 def players(generator, terms, accumulation=1):
@@ -136,7 +140,7 @@ def train_tokenizer(
     warmup_steps: int = 100,
     final_share: float = 0.01,
     average: float | None = None,
-    terms: Losses = PAPER,
+    terms: Losses = DEFAULT,
     revive_codes: bool = True,
     merge_similarity: float | None = None,
     augment: str | None = None,
@@ -168,11 +172,13 @@ def train_tokenizer(
         final_share: float in `[0, 1]`. What is left of the peak at the end; 0.5 in the
             paper.
         average: float or None. See `adamw`.
-        terms: `Losses`; as they are, those of the paper that need no other network.
+        terms: `Losses`; as they are, those of the paper that need no other network, and
+            a floor of the log scale, which is not the paper's.
         revive_codes: bool. Whether the codebook starts from data and unused codes
             are placed anew after each epoch but the last fifth of them.
         merge_similarity: float in `(0, 1)` or None. Whether, after all steps, codes
-            of at least this cosine become one (`keras_parti.training.code_merging`).
+            of at least this cosine become one (`keras_parti.training.code_merging`);
+            only in `workdir/model`, so that the run can go on.
         augment: None, "tokenizer" for pictures cropped at random by DALL-E's listing 1,
             as for Parti's tokenizer, or "recolored" for those in other colours too
             (`keras_parti.data.augmentation`).
@@ -182,8 +188,8 @@ def train_tokenizer(
 
     Raises:
         FileNotFoundError: where the weights of the perceptual network are missing.
-        ValueError: where the batch cannot be parted as asked, or the folder holds a run
-            of another configuration.
+        ValueError: where the batch cannot be parted as asked, plain codes are to be
+            merged, or the folder holds a run of another configuration.
     """
     workdir = Path(workdir)
     schedule = {
@@ -196,6 +202,7 @@ def train_tokenizer(
     }
     if merge_similarity is not None:
         check_similarity(merge_similarity)
+        check_normalized(model.config)
     # Before the long patchwise part: weights may be missing, and that is said at once.
     whole = players(model, terms, accumulated_batches)
     if patchwise_steps:
@@ -240,8 +247,10 @@ def train_tokenizer(
         **schedule,
     )
     if merge_similarity is not None:
-        # The folder has the averaged weights, if there are such.
-        trained = type(model).load_dir(workdir / "model")
+        # Of the model, whose weights are those of the last checkpoint, averaged if they
+        # are: the folder's may be merged already, by this command when it ran before.
+        trained = type(model)(model.config)
+        trained.set_weights(model.get_weights())
         shuffled = pictures(model, name_or_dir, "train", shuffle_seed=seed)
         merge_codes(
             trained, shuffled.take(MERGE_SAMPLE).batch(64), merge_similarity, seed
