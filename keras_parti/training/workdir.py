@@ -66,7 +66,7 @@ def fit(
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    first = _is_first(model)
+    first = is_first(model)
     alone = alone_in(workdir) if first else contextlib.nullcontext()
     with alone, sigterm_noted() as terminated:
         check_config(type(model).__name__, model.config, workdir)
@@ -154,7 +154,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._leave()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not _is_first(self.model):
+        if not is_first(self.model):
             # Another worker of the run writes into the same folder. But Keras makes
             # variables when it saves for the first time, which all workers have to do.
             with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def _moves_weights(callback):
     return getattr(callback, "moves_weights", False)
 
 
-def _is_first(model):
+def is_first(model):
     """Whether this process is the first worker of a run, or the only one."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy is None or strategy.extended.should_checkpoint
