@@ -8,9 +8,12 @@ from keras import ops
 
 tf = pytest.importorskip("tensorflow")
 
+from keras_parti.layers import discriminator as layer_file  # noqa: E402
+from keras_parti.layers.embeddings import to_patches  # noqa: E402
 from keras_parti.losses import LogitLaplace  # noqa: E402
 from keras_parti.models import Discriminator, ViTVQGAN  # noqa: E402
 from keras_parti.training.adversarial import AdversarialTraining  # noqa: E402
+from keras_parti.training.guards import StopAtNonFinite  # noqa: E402
 
 
 def distance(images, others):
@@ -18,7 +21,7 @@ def distance(images, others):
     return ops.mean(ops.abs(images - others), axis=(1, 2, 3))
 
 
-def training(rate=0.1, dtype=None, seed=0, **options):
+def training(rate=0.1, dtype=None, seed=0, perceptual=distance, **options):
     """Both players, tiny, their weights large enough to matter."""
     generator = ViTVQGAN.from_preset("vit_vqgan_tiny", dtype=dtype)
     discriminator = Discriminator.from_preset("discriminator_tiny", dtype=dtype)
@@ -28,7 +31,7 @@ def training(rate=0.1, dtype=None, seed=0, **options):
     for variable in discriminator.trainable_variables:
         variable.assign(rng.normal(size=variable.shape))
     model = AdversarialTraining(
-        generator, discriminator=discriminator, perceptual=distance, **options
+        generator, discriminator=discriminator, perceptual=perceptual, **options
     )
     model.compile(keras.optimizers.SGD(rate), keras.optimizers.SGD(rate))
     return model
@@ -80,6 +83,59 @@ def test_every_term_is_its_formula_and_the_loss_their_weighted_sum():
     assert got == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_slope_of_l2_is_that_of_the_formula():
+    """By the last bias, which each patch adds to its pixels: 2 Σ (x̂ − x) / N."""
+    generator = ViTVQGAN.from_preset("vit_vqgan_tiny", output="rgb")
+    model = AdversarialTraining(generator, {"l2": 0.7})
+    model.compile(keras.optimizers.SGD(0.1))
+    images = pictures(3)
+    (gradients,), _ = model._gradients(tf.constant(images), tf.constant(images))
+    variables = [v.path for v in generator.trainable_variables]
+    bias = variables.index(generator.decoder.head.outputs.bias.path)
+    rebuilt = ops.convert_to_numpy(generator(images)["images"])
+    errors = ops.convert_to_numpy(to_patches(rebuilt - images, 4))
+    expected = 0.7 * 2 * errors.sum((0, 1)) / images.size
+    np.testing.assert_allclose(gradients[bias], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_term_that_is_no_number_is_named_with_its_step():
+    """A perceptual network fails at one picture, of the third batch."""
+    marked = pictures(12)
+    marked[9, 0, 0] = 0.123
+
+    def failing(images, others):
+        bad = tf.reduce_any(tf.abs(others[:, 0, 0] - 0.123) < 1e-6, axis=-1)
+        return tf.where(bad, np.nan, distance(images, others))
+
+    model = training(perceptual=failing)
+    model.run_eagerly = True
+    message = "at step 13: `perceptual` must be finite. Received: nan"
+    with pytest.raises(ValueError, match=message):
+        model.fit(
+            marked,
+            marked,
+            batch_size=4,
+            shuffle=False,
+            verbose=0,
+            callbacks=[StopAtNonFinite(done=10)],
+        )
+
+
+def test_an_epoch_without_r1_has_no_figure_of_it():
+    """Steps 0 and 4 of six, two an epoch; the discriminator starts with the second."""
+    model, seen = training(r1_interval=4, adversarial_start=2), []
+    model.run_eagerly = True
+    images = pictures(8)
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda _, logs: seen.append(logs)
+    )
+    options = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0}
+    model.fit(images, images, callbacks=[note], **options)
+    figures = {"r1", "discriminator"}
+    assert [figures & set(logs) for logs in seen] == [set(), {"discriminator"}, figures]
+    assert all({"loss", "l2", "adversarial"} <= set(logs) for logs in seen)
+
+
 def test_given_weights_take_the_place_of_the_papers():
     model = training(rate=0.0, loss_weights={"l2": 3.0, "adversarial": 0.0})
     terms = step(model)
@@ -88,7 +144,10 @@ def test_given_weights_take_the_place_of_the_papers():
 
 
 def test_r1_is_the_slope_of_the_discriminator():
-    """By differences along the slope itself: |∇D|² = ∂D along ∇D."""
+    """By differences along the slope itself: |∇D|² = ∂D along ∇D.
+
+    Of pictures in [-1, 1], in which the same step is twice as long.
+    """
     model, images = training(rate=0.0, accumulation=4), pictures(8)
     squares = []
     for pair in np.split(images, 4):
@@ -102,8 +161,44 @@ def test_r1_is_the_slope_of_the_discriminator():
         after, before = (
             float(tf.reduce_sum(model.discriminator(pair + s * tiny))) for s in (1, -1)
         )
-        squares.append(((after - before) / 2e-2) ** 2)
+        squares.append(((after - before) / (2 * 2e-2)) ** 2)
     assert step(model)["r1"] == pytest.approx(0.5 * np.sum(squares) / 8, rel=2e-2)
+
+
+def test_the_slope_of_r1_by_a_weight_is_that_of_differences(monkeypatch):
+    """Of each weight, along its own slope and along a random direction.
+
+    With a smooth activation: where a ReLU bends, R1 jumps, and no slope tells of it.
+    """
+    monkeypatch.setattr(layer_file, "leaky_relu", ops.softplus)
+    images = tf.constant(pictures(8))
+    model, plain = training(r1_weight=1.0, r1_interval=1), training(r1_weight=0.0)
+
+    def found(players):
+        start = tf.zeros((), "int64")
+        return players._discriminator_gradients(images, images, start, start == 0)
+
+    r1 = tf.function(lambda: found(model)[1]["r1"][0])
+    gradients = zip(
+        model.discriminator.trainable_variables,
+        found(model)[0],
+        found(plain)[0],  # without the penalty
+        strict=True,
+    )
+    rng, size = np.random.default_rng(0), 3e-2
+    for variable, both, logistic in gradients:
+        slope, value = (both - logistic).numpy(), ops.convert_to_numpy(variable)
+        if variable.path == "logit/bias":  # added to all logits alike
+            continue
+        for way in (slope, np.sign(slope) * rng.random(slope.shape)):
+            way = way / np.linalg.norm(way)
+            ends = []
+            for side in (size, -size):
+                variable.assign(value + side * way)
+                ends.append(float(r1()))
+            variable.assign(value)
+            expected = (ends[0] - ends[1]) / (2 * size)
+            assert (slope * way).sum() == pytest.approx(expected, rel=1e-2)
 
 
 def test_r1_is_taken_every_few_steps_with_so_many_times_its_weight():

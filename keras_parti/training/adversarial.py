@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from keras_parti import losses
 from keras_parti.models.perceptual_weights import HOW_TO_GET
@@ -50,8 +51,8 @@ class AdversarialTraining(keras.Model):
         adversarial_start: int. Steps before which neither the discriminator trains nor
             its term counts. The paper gives none; a reimplementer who asked its author
             starts at 0.
-        r1_weight: float. γ of the R1 penalty; 10 in StyleGAN2 and in Google's MaskGIT,
-            not published for ViT-VQGAN.
+        r1_weight: float. γ of the R1 penalty, of slopes at pictures in `[-1, 1]`; 10 in
+            StyleGAN2 and in Google's MaskGIT, not published for ViT-VQGAN.
         r1_interval: int. R1 is taken in every so many-th step, with so many times its
             weight; 16 in StyleGAN2.
         accumulation: int. Parts that a batch is taken in, to need less memory.
@@ -162,6 +163,11 @@ class AdversarialTraining(keras.Model):
     def call(self, inputs, training=None):
         return self.generator(inputs, training=training)
 
+    def fit(self, *args, callbacks=None, **kwargs):
+        return super().fit(
+            *args, callbacks=[_TakenTerms(), *(callbacks or [])], **kwargs
+        )
+
     def train_step(self, data):
         inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         gradients, values = self._accumulated(inputs, targets)
@@ -253,7 +259,9 @@ class AdversarialTraining(keras.Model):
                 with tf.GradientTape(watch_accessed_variables=False) as inner:
                     inner.watch(real)
                     logits = tf.reduce_sum(self.discriminator(real))
-                r1 = losses.r1_penalty(inner.gradient(logits, real))
+                # StyleGAN2's pictures are in [-1, 1], twice as far apart as ours, so
+                # that half of our slope is its; without it γ would count fourfold.
+                r1 = losses.r1_penalty(inner.gradient(logits, real) / 2)
                 loss = self.r1_weight * self.r1_interval * r1
             return [r1, *_slopes(tape, loss, self.discriminator)]
 
@@ -268,6 +276,18 @@ class AdversarialTraining(keras.Model):
     def save_dir(self, path):
         """Writes the generator as `ConfigModel.save_dir` does."""
         self.generator.save_dir(path)
+
+
+class _TakenTerms(keras.callbacks.Callback):
+    """Leaves out of an epoch's logs the terms that none of its steps has taken.
+
+    Their mean would be 0 in the curves, which is what no step has found.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, mean in self.model.means.items():
+            if not ops.convert_to_numpy(mean.count):
+                logs.pop(name, None)
 
 
 @contextlib.contextmanager
