@@ -34,9 +34,9 @@ class LogitLaplace(keras.losses.Loss):
     Args:
         epsilon: float in (0, 0.5). ε.
         log_scale_floor: float or None. The least ln b; a smaller prediction counts
-            as this one. None, as in the papers: no floor. Where many pixels have
-            one exact value, as white paper has, the likelihood has no upper bound
-            without a floor.
+            as this one, and has the slope at the floor where that leads upwards.
+            None, as in the papers: no floor. Where many pixels have one exact value, as
+            white paper has, the likelihood has no upper bound without a floor.
         **kwargs: `name` and `reduction` of `keras.losses.Loss`.
 
     Call arguments:
@@ -66,13 +66,26 @@ class LogitLaplace(keras.losses.Loss):
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y = (1 - 2 * self.epsilon) * ops.cast(y_true, "float32") + self.epsilon
         mean, log_scale = ops.split(ops.cast(y_pred, "float32"), 2, axis=-1)
-        if self.log_scale_floor is not None:
-            log_scale = ops.maximum(log_scale, self.log_scale_floor)
         log_odds = ops.log(y) - ops.log1p(-y)
         log_jacobian = ops.log(y) + ops.log1p(-y)
-        error = ops.abs(log_odds - mean) * ops.exp(-log_scale)
+        error = ops.abs(log_odds - mean)
+        if self.log_scale_floor is not None:
+            log_scale = self._floored(log_scale, error)
+        error = error * ops.exp(-log_scale)
         loss = math.log(2.0) + log_scale + log_jacobian + error
         return ops.mean(loss, axis=(1, 2, 3))
+
+    def _floored(self, log_scale, error):
+        """Returns log scales of at least the floor, and lets those below it rise.
+
+        The best b is the error. Where that is above the floor the slope passes as if
+        nothing were cut off: else a scale that once fell below would stay there however
+        large errors became.
+        """
+        floor = self.log_scale_floor
+        floored = ops.maximum(log_scale, floor)
+        passing = log_scale + ops.stop_gradient(floored - log_scale)
+        return ops.where(error > math.exp(floor), passing, floored)
 
     def get_config(self):
         return {
@@ -245,7 +258,8 @@ def r1_penalty(gradients: Tensor) -> Tensor:
     weight; not published for ViT-VQGAN.
 
     Args:
-        gradients: float `(batch, height, width, channels)`, ∂ ΣD(real) / ∂ real.
+        gradients: float `(batch, height, width, channels)`, ∂ ΣD(real) / ∂ real; of
+            pictures in `[-1, 1]` for StyleGAN2's γ.
 
     Returns:
         float32 scalar, the mean over pictures.

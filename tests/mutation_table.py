@@ -124,8 +124,8 @@ MUTATIONS = [
     # Losses, metrics, optimisers, sampling, text, data.
     Mutation(
         "losses.py",
-        "error = ops.abs(log_odds - mean) * ops.exp(-log_scale)",
-        "error = ops.abs(log_odds - mean) * ops.exp(log_scale)",
+        "error = error * ops.exp(-log_scale)",
+        "error = error * ops.exp(log_scale)",
         "test_losses.py::test_logit_laplace_is_its_formula",
     ),
     Mutation(

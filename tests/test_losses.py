@@ -68,6 +68,24 @@ def test_below_the_floor_the_scale_is_the_floor():
     assert float(floored(x, low)) != pytest.approx(float(LogitLaplace()(x, low)))
 
 
+def test_below_the_floor_a_scale_can_rise_and_does_not_fall():
+    """Its slope is that of the loss just above the floor where that leads upwards."""
+    floored, floor, tiny = LogitLaplace(log_scale_floor=-2.0), -2.0, 1e-2
+    x = wave((1, 2, 3, 3))
+    log_odds = np.log((0.8 * x + 0.1) / (1 - (0.8 * x + 0.1)))
+    for error, rises in ((0.9, True), (0.05, False)):  # beside b = 0.135
+
+        def loss(log_scale, error=error):
+            scales = np.full_like(x, log_scale)
+            return np.concatenate([log_odds + error, scales], -1).astype("float32")
+
+        after, before = (float(floored(x, loss(floor + s))) for s in (tiny, 0))
+        upwards = (after - before) / tiny
+        assert (upwards < 0) == rises
+        found = slope(lambda y: floored(x, y), loss(floor - 3))[..., 3:].sum()
+        assert found == pytest.approx(upwards if rises else 0.0, rel=2e-2)
+
+
 def slope(function, *inputs, which=0):
     """The gradient of a scalar function by TensorFlow."""
     tf = pytest.importorskip("tensorflow")
