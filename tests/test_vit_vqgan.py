@@ -33,6 +33,19 @@ def test_patches_are_cut_in_raster_order():
     np.testing.assert_array_equal(again, images)
 
 
+@pytest.mark.parametrize(("size", "patch"), [(8, 4), (20, 4), (18, 6), (14, 7)])
+def test_any_image_size_that_is_a_multiple_of_the_patch(size, patch):
+    model = tiny(image_size=size, patch_size=patch)
+    grid, images = size // patch, wave((2, size, size, 3))
+    ids = model.encode(images)
+    assert ids.shape == (2, grid**2)
+    assert model.decode(ids).shape == images.shape
+    assert model(images)["laplace"].shape == (2, size, size, 6)
+    # Positions of both towers, and what the first and the last layer know of a patch.
+    changed = 2 * 16 * (grid**2 - 9) + (3 * 16 + 6 * (24 + 1)) * (patch**2 - 16)
+    assert model.count_params() == tiny().count_params() + changed
+
+
 def test_the_decoder_sees_nothing_but_the_ids():
     model, images = tiny(), wave((2, 12, 12, 3))
     ids = model.encode(images)
