@@ -107,8 +107,9 @@ def products_alone(model, rows, rounds, steps=16):
     def run(x):
         def step(i, x):
             for layer in layers:
-                x = linear(x[:, : layer[0].shape[1]], layer)
-            return i + 1, x[:, : model.config.dim]
+                x = tf.cast(x[:, : layer[0].shape[1]], layer[0].dtype)
+                x = linear(x, layer)
+            return i + 1, tf.cast(x[:, : model.config.dim], model.compute_dtype)
 
         return tf.while_loop(lambda i, _: i < steps, step, (0, x))[1]
 
@@ -133,11 +134,13 @@ def bytes_of_step(model, samples):
     rows = 2 * samples
     item = 2 if model.compute_dtype == "bfloat16" else 4
     layer = 6 * config.dim**2 + 2 * config.dim * config.mlp_dim
-    weights = config.decoder_layers * layer + config.dim * config.num_codes
+    weights = config.decoder_layers * layer
     kept = sum(2 * rows * config.dim * length for length in decoder.windows())
     memory = 2 * 2 * config.decoder_layers * config.text_length * config.dim
     terms = {"weights": weights, "own keys and values": kept, "of the text": memory}
-    return {name: item * value for name, value in terms.items()}
+    read = {name: item * value for name, value in terms.items()}
+    read["weights"] += 4 * config.dim * config.num_codes  # always float32
+    return read
 
 
 def ours(config, dtype, rounds, out):

@@ -74,7 +74,8 @@ class CachedDecoder:
             "positions": ops.cast(parts["positions"], dtype),
             "blocks": [_pack_block(block, dtype) for block in parts["blocks"]],
             "norm": _pack_norm(parts["norm"]),
-            "logits": _pack(dtype, parts["logits"]),
+            # As in the models, in float32 whatever the blocks are in.
+            "logits": _pack("float32", parts["logits"]),
         }
 
     def remember(self, condition: dict[str, Any]) -> dict[str, Any]:
@@ -212,8 +213,8 @@ class CachedDecoder:
             y = linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
             activation = self._parts["blocks"][i].feed_forward.wide.activation
             x = x + linear(activation(y), block["narrow"])
-        logits = linear(_normalize(x, weights["norm"]), weights["logits"])
-        return ops.cast(logits, "float32"), new_cache
+        x = _normalize(ops.cast(x, "float32"), weights["norm"])
+        return linear(x, weights["logits"]), new_cache
 
     def _look(self, queries, keys, values, mask):
         """Cross-attention of rows, float `(rows, dim)`, to what their group keeps."""

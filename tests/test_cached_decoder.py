@@ -1,5 +1,6 @@
 """The cached decoder computes what the whole model computes, at every position."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from far_weights import scatter
@@ -63,6 +64,63 @@ def test_every_step_is_the_position_of_the_full_pass(case):
     decoder = CachedDecoder(model)
     logits = steps(decoder, condition, decoder.empty_cache(3), 0)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [{"attention_kernel": 3}, {"tie_embeddings": True}])
+def test_in_bfloat16_only_the_blocks_are_rounded(fields):
+    """As far from the full pass as bfloat16 is from float32, and no logit rounded."""
+    fields = SIZES | fields
+    models = [
+        scatter(Parti.from_preset("parti_tiny", dtype=dtype, **fields), 0.4)
+        for dtype in ("float32", "mixed_bfloat16")
+    ]
+    inputs = {"text_ids": TEXT, "image_ids": IDS}
+    full, mixed = (ops.convert_to_numpy(m(inputs, training=False)) for m in models)
+    decoder = CachedDecoder(models[1])
+    logits = steps(decoder, models[1].condition(TEXT), decoder.empty_cache(3), 0)
+    away = np.abs(mixed - full).max()
+    assert 0 < away < 0.05 * np.abs(full).max()
+    assert np.abs(logits - mixed).max() < 2 * away
+    assert logits.dtype == np.float32
+    assert np.mean(logits == logits.astype(ml_dtypes.bfloat16).astype("float32")) < 0.1
+
+
+@pytest.mark.slow
+def test_every_step_of_a_picture_of_the_papers_size():
+    """32 × 32 ids in a window of 11, with guidance and without: logits, not choices."""
+    fields = {"num_tokens": 1024, "attention_kernel": 11, "dim": 64, "mlp_dim": 256}
+    model = scatter(Parti.from_preset("parti_tiny", **fields), 0.1)
+    ids = np.random.default_rng(4).integers(0, 23, (1, 1024)).astype("int32")
+    empty = ops.convert_to_numpy(model.no_condition())
+    texts = np.concatenate([TEXT[:1], empty])
+    inputs = {"text_ids": texts, "image_ids": np.repeat(ids, 2, axis=0)}
+    full = ops.convert_to_numpy(model(inputs, training=False))
+    assert np.abs(full[0] - full[1]).max() > 0.1
+
+    decoder = CachedDecoder(model)
+    condition = model.condition(texts)
+    weights, memories = decoder.pack(), decoder.remember(condition)
+    step = compiled(
+        lambda inputs, i, cache: decoder.step(weights, memories, inputs, i, cache),
+        model,
+        numpy=False,
+    )
+    cache, logits = decoder.empty_cache(2), []
+    for i in range(1024):
+        before = condition["begin"]
+        if i:
+            before = ops.take(
+                weights["embeddings"], np.repeat(ids[:, i - 1], 2), axis=0
+            )
+        new, cache = step(before, np.int32(i), cache)
+        logits.append(ops.convert_to_numpy(new))
+    logits = np.stack(logits, axis=1)
+    np.testing.assert_allclose(logits, full, atol=1e-4)
+    scale = np.full(1024, 1.2, "float32")
+    guided, expected = (
+        ops.convert_to_numpy(sampling.guide(*rows, scale)) for rows in (logits, full)
+    )
+    np.testing.assert_allclose(guided, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 19])

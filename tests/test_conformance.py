@@ -123,6 +123,12 @@ CASES = [
         0,
     ),
     Case(
+        layers.LogitsDense,
+        {"units": 7, "backward_dtype": "bfloat16"},
+        {"inputs": wave(BATCH, 3, 5)},
+        2,
+    ),
+    Case(
         layers.MinibatchDeviation,
         {"group_size": 2},
         {"inputs": wave(BATCH, 3, 5, 2)},

@@ -15,6 +15,7 @@ from keras_parti.layers.embeddings import (
     TanhHead,
 )
 from keras_parti.layers.grid import GridPositionEmbedding
+from keras_parti.layers.logits import LogitsDense
 from keras_parti.layers.pooling import AttentionalPooler
 from keras_parti.layers.quantizer import VectorQuantizer
 from keras_parti.layers.resampling import PixelShuffle, WeightNormalizedConv
@@ -32,6 +33,7 @@ __all__ = [
     "FeedForward",
     "GridPositionEmbedding",
     "ImageMixing",
+    "LogitsDense",
     "MinibatchDeviation",
     "MultiHeadAttention",
     "PatchEmbedding",

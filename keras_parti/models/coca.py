@@ -158,7 +158,7 @@ class CoCa(ConfigModel):
         self.built = True
 
     def _build_multimodal(self, pooled):
-        config, dtype = self.config, self.dtype_policy
+        config = self.config
         text = (None, config.text_length - 1, config.dim)
         self.multimodal = self._blocks(
             layers.DecoderBlock,
@@ -166,9 +166,9 @@ class CoCa(ConfigModel):
             config.text_mlp_dim,
             "multimodal",
         )
-        self.multimodal_norm = layer_norm("multimodal_norm", dtype)
-        self.tokens = keras.layers.Dense(
-            config.text_vocab_size, dtype=dtype, name="tokens"
+        self.multimodal_norm = layer_norm("multimodal_norm", "float32")
+        self.tokens = layers.LogitsDense(
+            config.text_vocab_size, self.compute_dtype, dtype="float32", name="tokens"
         )
         for block in self.multimodal:
             block.build(text, pooled)
@@ -339,4 +339,4 @@ class CoCa(ConfigModel):
         mask = causal_mask(self.config.text_length - 1)
         for block in self.multimodal:
             words = block(words, pooled, attention_mask=mask, training=training)
-        return ops.cast(self.tokens(self.multimodal_norm(words)), "float32")
+        return self.tokens(self.multimodal_norm(ops.cast(words, "float32")))

@@ -212,15 +212,14 @@ class Parti(ConfigModel):
             )
             for i in range(config.decoder_layers)
         ]
-        self.decoder_norm = layer_norm("decoder_norm", dtype)
-        if config.tie_embeddings:
-            self.logits = _TiedDense(
-                self.image_embedding, config.num_codes, dtype=dtype, name="logits"
-            )
-        else:
-            self.logits = keras.layers.Dense(
-                config.num_codes, dtype=dtype, name="logits"
-            )
+        # Parti's outputs are in float32 whatever the blocks are in.
+        self.decoder_norm = layer_norm("decoder_norm", "float32")
+        logits = (config.num_codes, self.compute_dtype)
+        self.logits = (
+            _TiedDense(self.image_embedding, *logits, dtype="float32", name="logits")
+            if config.tie_embeddings
+            else layers.LogitsDense(*logits, dtype="float32", name="logits")
+        )
         self.dropout = keras.layers.Dropout(config.dropout_rate, dtype=dtype)
 
         text, image = (None, config.text_length, dim), (None, config.num_tokens, dim)
@@ -320,7 +319,8 @@ class Parti(ConfigModel):
 
     def predict_logits(self, x: Tensor) -> Tensor:
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
-        return ops.cast(self.logits(self.decoder_norm(x)), "float32")
+        # Cast first: Keras' norms round what they return to what they are given.
+        return self.logits(self.decoder_norm(ops.cast(x, "float32")))
 
 
 def causal_mask(length):
@@ -329,30 +329,24 @@ def causal_mask(length):
     return positions[None, :] <= positions[:, None]
 
 
-class _TiedDense(keras.layers.Layer):
-    """A dense layer whose kernel is the table of an embedding, transposed.
+class _TiedDense(layers.LogitsDense):
+    """`LogitsDense` whose kernel is the table of an embedding, transposed.
 
     Args:
         embedding: a built `keras.layers.Embedding`.
         units: int. As many rows of its table, from the first, are outputs.
+        backward_dtype: str or None, as of `LogitsDense`.
         **kwargs: `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
-    def __init__(self, embedding, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
+    def __init__(self, embedding, units, backward_dtype, **kwargs):
+        super().__init__(units, backward_dtype, **kwargs)
         # In a function, so that Keras does not take the table for this layer's own.
         self._table = lambda: embedding.embeddings[:units]
 
-    def build(self, inputs_shape):
-        self.bias = self.add_weight(
-            name="bias", shape=(self.units,), initializer="zeros"
-        )
+    def build(self, input_shape):
+        self._build_bias()
 
     @property
     def kernel(self):
         return ops.transpose(self._table())
-
-    def call(self, inputs):
-        kernel = ops.cast(self.kernel, self.compute_dtype)
-        return ops.matmul(inputs, kernel) + ops.cast(self.bias, self.compute_dtype)

@@ -96,10 +96,10 @@ class TextEncoder(ConfigModel):
             config.text_length, dtype=dtype, name="text_positions"
         )
         self.encoder = self._blocks(config.encoder_layers, "encoder")
-        self.encoder_norm = layer_norm("encoder_norm", dtype)
+        self.encoder_norm = layer_norm("encoder_norm", "float32")
         self.dropout = keras.layers.Dropout(config.dropout_rate, dtype=dtype)
-        self.tokens = keras.layers.Dense(
-            config.text_vocab_size, dtype=dtype, name="tokens"
+        self.tokens = layers.LogitsDense(
+            config.text_vocab_size, self.compute_dtype, dtype="float32", name="tokens"
         )
         self.image_embedding = token_embedding(config.num_codes, dim, "image", dtype)
         self.image_positions = layers.PositionEmbedding(
@@ -143,24 +143,25 @@ class TextEncoder(ConfigModel):
         image = self.image_projection(ops.mean(self.image_norm(x), axis=1))
         text = self.text_projection(memory[:, 0])
         return {
-            "tokens": ops.cast(self.tokens(memory), "float32"),
+            "tokens": self.tokens(memory),
             "embeddings": contrastive_vectors(text, image, self.log_scale),
         }
 
     def encode(self, text_ids: Tensor, training: bool | None = None) -> Tensor:
-        """Returns the encoder's output, float `(batch, text_length, embed)`."""
+        """Returns the encoder's output, float32 `(batch, text_length, embed)`."""
         mask = ops.not_equal(text_ids, PAD)[:, None, None, :]
         x = self.text_positions(self.text_embedding(text_ids))
         x = self.dropout(x, training=training)
         for block in self.encoder:
             x = block(x, attention_mask=mask, training=training)
-        return self.encoder_norm(x)
+        return self.encoder_norm(ops.cast(x, "float32"))
 
     def give_encoder(self, parti: Parti) -> None:
-        """Copies the weights of the encoder into a Parti.
+        """Copies the weights of the encoder into a Parti, which notes its vocabulary.
 
         Args:
-            parti: `Parti` of the same encoder and vocabulary size.
+            parti: `Parti` of the same encoder and vocabulary. One that has learned no
+                ids yet can then learn those of this vocabulary alone.
 
         Raises:
             ValueError: a field of the configs that both have differs.

@@ -127,8 +127,11 @@ class VIM(ConfigModel):
             )
             for i in range(config.layers)
         ]
-        self.norm = layer_norm("norm", dtype)
-        self.logits = keras.layers.Dense(config.num_codes, dtype=dtype, name="logits")
+        # In float32 as Parti's; the paper trains all of VIM so.
+        self.norm = layer_norm("norm", "float32")
+        self.logits = layers.LogitsDense(
+            config.num_codes, self.compute_dtype, dtype="float32", name="logits"
+        )
         self.class_embedding.build()
         self.image_embedding.build()
         for layer in (self.positions, *self.blocks, self.norm, self.logits):
@@ -208,7 +211,7 @@ class VIM(ConfigModel):
 
     def predict_logits(self, x: Tensor) -> Tensor:
         """Returns float32 logits `(batch, length, num_codes)` of the last block."""
-        return ops.cast(self.logits(self.norm(x)), "float32")
+        return self.logits(self.norm(ops.cast(x, "float32")))
 
     def _outputs(self, labels, ids, training):
         """Yields each block's output, `(batch, 1 + length, embed)`."""
