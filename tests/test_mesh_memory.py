@@ -24,6 +24,7 @@ CONFIG = PartiConfig(
     text_length=32,
     num_codes=127,
     num_tokens=144,
+    attention_kernel=None,
     dropout_rate=0.0,
 )
 

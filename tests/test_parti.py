@@ -1,5 +1,7 @@
 """Parti: causality, masks, and that dropped conditions are the empty prompt."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from keras import ops
 from keras_parti.layers import ConditionDropout, ImageMixing
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import Parti
-from keras_parti.models.parti import causal_mask
+from keras_parti.models.parti import PartiConfig, causal_mask
 
 TEXT = np.array(
     [
@@ -172,6 +174,79 @@ def test_ids_of_the_row_before_are_mixed_in_at_shares_of_their_own():
     np.testing.assert_array_equal(layer(rows, training=False), rows)
 
 
+def changed_in_training(model):
+    """Logits of a training step, of the ids that its first layers change."""
+    inputs = {"text_ids": TEXT, "image_ids": IMAGE}
+    return ops.convert_to_numpy(model(inputs, training=True))
+
+
+def test_a_training_step_drops_texts():
+    model = scatter(Parti.from_preset("parti_tiny", dropout_rate=0.0))
+    model.condition_dropout.rate = 1.0
+    empty = np.int32([[2, 3] + [0] * 9] * 3)
+    expected = logits(model, text_ids=empty)
+    np.testing.assert_allclose(changed_in_training(model), expected, atol=1e-5)
+    assert np.abs(logits(model) - expected).max() > 0.1
+
+
+def test_a_training_step_mixes_the_ids_that_are_read(monkeypatch):
+    fields = {"dropout_rate": 0.0, "condition_dropout_rate": 0.0}
+    model = scatter(Parti.from_preset("parti_tiny", **fields, image_mixing_rate=0.5))
+    # All ids of the row before, in place of a random share of them.
+    monkeypatch.setattr(
+        model.image_mixing, "_changed", lambda ids: ops.roll(ids, 1, axis=0)
+    )
+    expected = logits(model, image_ids=np.roll(IMAGE, 1, axis=0))
+    np.testing.assert_allclose(changed_in_training(model), expected, atol=1e-5)
+    assert np.abs(logits(model) - expected).max() > 0.1
+
+
+def test_every_block_has_the_three_dropout_rates():
+    rates = {"activation_dropout_rate": 0.2, "attention_dropout_rate": 0.3}
+    model = Parti.from_preset("parti_tiny", dropout_rate=0.1, **rates)
+    assert model.dropout.rate == 0.1
+    for block in (*model.encoder, *model.decoder):
+        assert block.dropout.rate == 0.1
+        assert block.feed_forward.dropout.rate == 0.2
+        assert block.attention.dropout.rate == 0.3
+    for block in model.decoder:
+        assert block.cross_attention.dropout.rate == 0.3
+
+
+def test_the_window_is_dall_es_unless_it_is_said():
+    config = PartiConfig()
+    assert {config.kernel_of(i) for i in range(config.decoder_layers)} == {11}
+    assert config.attention_wraparound
+
+
+@pytest.mark.parametrize("num_tokens", [4, 9])
+def test_in_a_tiny_picture_the_window_is_every_id_before(num_tokens):
+    dense, windowed = (
+        scatter(
+            Parti.from_preset(
+                "parti_tiny", num_tokens=num_tokens, attention_kernel=kernel
+            )
+        )
+        for kernel in (None, 11)
+    )
+    ids = IMAGE[:, :num_tokens]
+    np.testing.assert_allclose(
+        logits(windowed, image_ids=ids), logits(dense, image_ids=ids), atol=1e-5
+    )
+
+
+def test_a_folder_that_names_no_window_has_none(tmp_path):
+    model = Parti.from_preset("parti_tiny")
+    model.save_dir(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["attention_kernel"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert Parti.load_dir(tmp_path).config == model.config
+    config = model.get_config()
+    del config["config"]["attention_kernel"]
+    assert Parti.from_config(config).config == model.config
+
+
 def test_blocks_of_a_new_model_are_identities():
     model = Parti.from_preset("parti_tiny")
     x = np.sin(np.arange(2 * 9 * 16)).reshape(2, 9, 16).astype("float32")
@@ -201,7 +276,10 @@ def test_a_text_of_another_length_is_refused(parti):
         ({"text_length": 1}, "`text_length` must be at least 2"),
         ({"num_tokens": 0}, "`num_tokens` must be a positive integer"),
         ({"attention_kernel": 4}, "`attention_kernel` must be an odd positive"),
-        ({"attention_kernel": 3, "num_tokens": 12}, "`num_tokens` must be a square"),
+        (
+            {"attention_kernel": 3, "num_tokens": 12},
+            r"`num_tokens` must be a square.*`attention_kernel=None`.*=12",
+        ),
         (
             {"image_positions": "factorised", "num_tokens": 12},
             "`num_tokens` must be a square",

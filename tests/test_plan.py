@@ -22,6 +22,7 @@ CONFIG = PartiConfig(
     text_length=7,
     num_codes=31,  # and one that begins an image: all divide by 8
     num_tokens=25,
+    attention_kernel=None,
     tie_embeddings=True,
 )
 BATCH = 16

@@ -30,9 +30,9 @@ class PartiConfig:
     num_codes: int = 8192
     num_tokens: int = 1024  # ids of an image
     # Side of the window of ids that the decoder's self-attention sees, in which Parti
-    # follows DALL-E: its presets say 11, DALL-E's; Parti's own is not published. None,
-    # as in folders written before there was a choice: every id before.
-    attention_kernel: int | None = None
+    # follows DALL-E. 11 is DALL-E's; Parti's own is not published. None: every id
+    # before.
+    attention_kernel: int | None = 11
     # Whether a window goes on at the end of the row before, as DALL-E's does.
     attention_wraparound: bool = True
     # Numbers of the decoder layers with a window, from 0. None: all. DALL-E has it in
@@ -92,7 +92,9 @@ class PartiConfig:
             raise ValueError(
                 "`num_tokens` must be a square, as many rows as columns, where "
                 "`attention_kernel` or factorised `image_positions` tell rows from "
-                f"columns. Received: num_tokens={self.num_tokens}"
+                "columns; `attention_kernel=None` and learned positions do not. "
+                f"Received: num_tokens={self.num_tokens}, "
+                f"attention_kernel={self.attention_kernel}"
             )
 
     def _check_window_layers(self):
@@ -162,6 +164,8 @@ class Parti(ConfigModel):
     """
 
     config_class = PartiConfig
+    # Folders from before there was a choice.
+    _missing_fields = {"attention_kernel": None}
 
     def __init__(self, config: PartiConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
