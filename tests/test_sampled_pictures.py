@@ -61,6 +61,14 @@ def test_a_stream_ends_with_what_is_generated_and_never_goes_back(small_chain, d
     np.testing.assert_allclose(parts[-1]["score"], drawn["score"][:, 0], atol=1e-5)
 
 
+def test_every_picture_of_a_stream_says_which_prompts_were_cut(small_chain):
+    length = small_chain.vocabulary.length
+    parts = list(small_chain.stream(["red fox", "red fox " * length]))
+    for part in parts:
+        assert part["truncated"].tolist() == [False, True]
+        assert part["num_tokens"][0] <= length < part["num_tokens"][1]
+
+
 def test_a_stream_may_show_fewer_pictures(small_chain, drawn):
     parts = list(small_chain.stream(PROMPTS, every=2, guidance_scale=2.0, seed=7))
     assert [part["ids"].shape[1] for part in parts] == [6, 9]

@@ -228,8 +228,8 @@ class TextToImage:
         Yields:
             A dict of `images`, uint8 `(prompts, height, width, 3)`, white where no id
             is sampled yet; `ids`, int32 `(prompts, sampled)`; `score`, float32
-            `(prompts,)`, the likelihood of these ids. The last are the pictures of
-            `generate`.
+            `(prompts,)`, the likelihood of these ids; `num_tokens` and `truncated` as
+            in `generate`, whose pictures the last ones are.
 
         Raises:
             ValueError: as `generate`, and where `every` is below 1.
@@ -237,8 +237,8 @@ class TextToImage:
         """
         if every < 1:
             raise ValueError(f"`every` must be at least 1. Received: every={every}")
-        text_ids = self.vocabulary.encode_report(prompts)["ids"]
-        arguments, guided = self._arguments(text_ids, seed, 1, sampling_options)
+        text = self.vocabulary.encode_report(prompts)
+        arguments, guided = self._arguments(text.pop("ids"), seed, 1, sampling_options)
         tensors, state = self._begin[guided](*arguments[:2])
         width, height = self._grid, self._grid
         for rows in sorted({*range(every, height, every), height}):
@@ -252,7 +252,7 @@ class TextToImage:
             last = np.tile(ids[:, -width:], (1, height - rows))
             images = self.decode(np.concatenate([ids, last], axis=1))
             images[:, rows * images.shape[1] // height :] = 255
-            yield {"images": images, "ids": ids, "score": score}
+            yield {"images": images, "ids": ids, "score": score, **text}
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Turns pictures into ids.
