@@ -92,6 +92,27 @@ def test_cached_logits_equal_those_of_the_full_pass(parti, position):
     np.testing.assert_allclose(ops.convert_to_numpy(logits), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("guided", [False, True])
+def test_texts_are_encoded_once_a_prompt_and_the_empty_one_once(
+    parti, monkeypatch, guided
+):
+    """Whatever the samples: 3 prompts of 2 are 6 rows, of 12 under guidance."""
+    encoded, encode = [], parti.encode
+
+    def counted(text_ids, **options):
+        encoded.append(ops.convert_to_numpy(text_ids))
+        return encode(text_ids, **options)
+
+    monkeypatch.setattr(parti, "encode", counted)
+    text_ids = np.random.default_rng(1).integers(4, 300, (3, 11)).astype("int32")
+    seeds = ops.convert_to_tensor(sampling.seed_words(np.arange(6)))
+    ones = np.ones(6, "float32")
+    options = 2 * ones, ones, np.zeros(6, "int32"), ones
+    sampling.generate_ids(parti, text_ids, seeds, *options, guided=guided)
+    (rows,) = encoded
+    np.testing.assert_array_equal(rows, [*text_ids, [2, 3, *[0] * 9]])
+
+
 def test_a_picture_does_not_depend_on_its_batch(generate):
     together = generate()[0]
     for row in range(ROWS):
