@@ -12,7 +12,9 @@ from keras_parti.layers.embeddings import BOS, EOS, PAD, UNK  # noqa: E402
 from keras_parti.losses import Contrastive, TextCrossEntropy  # noqa: E402
 from keras_parti.models import Parti, TextEncoder  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
+from keras_parti.training.contrastive import GlobalContrastive  # noqa: E402
 from keras_parti.training.text_encoder import (  # noqa: E402
+    compile_text_encoder,
     hide_tokens,
     train_text_encoder,
 )
@@ -129,6 +131,24 @@ def test_an_encoder_of_other_sizes_is_refused():
         encoder.give_encoder(Parti.from_preset("parti_tiny"))
 
 
+def test_an_encoder_of_another_vocabulary_is_refused():
+    encoder = TextEncoder.from_preset("parti_tiny", vocabulary="ours")
+    with pytest.raises(ValueError, match=r"vocabulary ours does.*vocabulary theirs"):
+        encoder.give_encoder(Parti.from_preset("parti_tiny", vocabulary="theirs"))
+    parti = Parti.from_preset("parti_tiny")
+    encoder.give_encoder(parti)
+    assert parti.config.vocabulary == "ours"
+    # One from before vocabularies were noted fits any.
+    TextEncoder.from_preset("parti_tiny").give_encoder(parti)
+    assert parti.config.vocabulary == "ours"
+
+
+def test_it_is_trained_by_the_loss_over_all_replicas():
+    model = TextEncoder.from_preset("parti_tiny", **SMALL)
+    compile_text_encoder(model, 1e-3)
+    assert isinstance(model.loss["embeddings"], GlobalContrastive)
+
+
 def test_it_learns_both_and_goes_on(tmp_path):
     """Seven names, a picture of its own each: both losses fall below chance."""
     from test_training_parti import write_cache
@@ -163,6 +183,8 @@ def test_it_learns_both_and_goes_on(tmp_path):
     model = run(40)
     assert logs[1]["val_tokens_loss"] < logs[0]["val_tokens_loss"] < np.log(300)
     again = TextEncoder.load_dir(tmp_path / "run" / "model")
+    assert again.config.tokenizer == "a tokenizer"
+    assert again.config.vocabulary == vocabulary.fingerprint
     np.testing.assert_allclose(
         again.encode(texts(2)), model.encode(texts(2)), atol=1e-6
     )

@@ -13,9 +13,11 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_parti import data  # noqa: E402
 from keras_parti.cli.training_parser import weighted_folder  # noqa: E402
-from keras_parti.models import Parti  # noqa: E402
+from keras_parti.mesh import Layout, train_on_mesh  # noqa: E402
+from keras_parti.models import Parti, TextEncoder  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
-from keras_parti.training import parti  # noqa: E402
+from keras_parti.training import parti, train_text_encoder  # noqa: E402
+from keras_parti.training.preparation import cut_captions  # noqa: E402
 
 NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
 
@@ -188,6 +190,49 @@ def test_a_run_knows_whose_ids_it_learns(tmp_path, cache, vocabulary):
         parti.train_parti(model, other, vocabulary, tmp_path / "finetuned")
     with pytest.raises(ValueError, match="holds a run with tokenizer='a tokenizer'"):
         run(tmp_path / "run", other, vocabulary, steps=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_codes": 29}, "`num_codes` of the model must be 23, to fit .*=29"),
+        ({"num_tokens": 16}, "`num_tokens` of the model must be 9, to fit .*=16"),
+        ({"text_length": 13}, "`text_length` of the model must be 11, to fit the v"),
+        ({"text_vocab_size": 270}, r"`text_vocab_size` of the model must be at least"),
+    ],
+)
+def test_a_model_of_other_sizes_is_refused(
+    tmp_path, cache, vocabulary, fields, message
+):
+    """By each of those that learn from token caches, before anything is written."""
+    folder, model = tmp_path / "run", Parti.from_preset("parti_tiny", **fields)
+    with pytest.raises(ValueError, match=message):
+        parti.train_parti(model, cache, vocabulary, folder)
+    with pytest.raises(ValueError, match=message):
+        train_on_mesh(model.config, Layout(), {cache: 1.0}, vocabulary, folder)
+    encoder = TextEncoder.from_preset("parti_tiny", **fields)
+    with pytest.raises(ValueError, match=message):
+        train_text_encoder(encoder, cache, vocabulary, folder)
+    assert not folder.exists()
+
+
+def test_matrices_decay_and_vectors_do_not():
+    model = Parti.from_preset("parti_tiny")
+    optimizer = parti.optimizer_of(model, 1e-3)
+    optimizer.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        decays = optimizer._use_weight_decay(variable)
+        assert decays == (variable.name in ("kernel", "embeddings", "positions"))
+
+
+def test_captions_that_are_cut_are_counted(tmp_path, cache, vocabulary):
+    short = Vocabulary(vocabulary.model_bytes, 5)
+    lengths = vocabulary.encode_report([f"{n} in toy style" for n in NAMES * 2])
+    cut = int((lengths["num_tokens"] > 5).sum())
+    assert cut > 0
+    assert cut_captions(cache, short) == (cut, 14)
+    assert cut_captions(cache, vocabulary, pictures=3)[1] == 3
+    assert cut_captions(cache, Vocabulary(vocabulary.model_bytes, 50)) == (0, 14)
 
 
 def test_bad_options_are_refused(tmp_path, cache, vocabulary, two_replicas):

@@ -13,10 +13,11 @@ from discs import pictures
 tf = pytest.importorskip("tensorflow")
 
 from keras_parti.losses import TextCrossEntropy  # noqa: E402
-from keras_parti.models import WDSR, CoCa  # noqa: E402
+from keras_parti.models import WDSR, CoCa, TextEncoder  # noqa: E402
 from keras_parti.training.adversarial import AdversarialTraining  # noqa: E402
 from keras_parti.training.coca import LOSS_WEIGHTS  # noqa: E402
 from keras_parti.training.contrastive import GlobalContrastive  # noqa: E402
+from keras_parti.training.text_encoder import compile_text_encoder  # noqa: E402
 from keras_parti.training.upsampler import Upsampling  # noqa: E402
 
 
@@ -45,6 +46,24 @@ def coca():
     return model, {"images": images, "text_ids": ids}, targets
 
 
+def text_encoder():
+    fields = {"dropout_rate": 0.0, "image_layers": 1, "embedding_dim": 5}
+    model = perturbed(TextEncoder.from_preset("parti_tiny", **fields))
+    compile_text_encoder(model, 1e-3)
+    model.compile(
+        keras.optimizers.SGD(0.05),
+        loss=model.loss,
+        loss_weights={"tokens": 1.0, "embeddings": 1.0},
+        jit_compile=False,
+    )
+    random = np.random.default_rng(5)
+    ids = random.integers(4, 300, (16, 11)).astype("int32")
+    ids[:, 0] = 2
+    images = random.integers(0, 23, (16, 9)).astype("int32")
+    targets = {"embeddings": np.zeros(16, "float32"), "tokens": ids}
+    return model, {"image_ids": images, "text_ids": ids}, targets
+
+
 def wdsr():
     upsampling = Upsampling(perturbed(WDSR.from_preset("wdsr_tiny")), 24)
     model = AdversarialTraining(upsampling, {"l1": 1.0})
@@ -54,7 +73,7 @@ def wdsr():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [coca, wdsr])
+@pytest.mark.parametrize("case", [coca, text_encoder, wdsr])
 def test_two_replicas_learn_what_one_device_learns(case, two_replicas):
     found = []
     for strategy in (tf.distribute.OneDeviceStrategy("/cpu:0"), two_replicas):

@@ -21,6 +21,7 @@ from keras_parti.training.guards import check_finite
 from keras_parti.training.interruption import alone_in, leave, sigterm_noted
 from keras_parti.training.parti import (
     batches,
+    check_fits,
     learning_from,
     rate_of,
     validation_batches,
@@ -81,7 +82,7 @@ def train_on_mesh(
 
     Raises:
         ValueError: the layout does not fit; the folder holds a run of another config;
-            as `learning_from`; a loss stops being finite.
+            as `check_fits` and `learning_from`; a loss stops being finite.
         OSError: a checkpoint cannot be written; the last good one stays whole. Or
             another process trains in the folder.
         SystemExit: of status 143, after SIGTERM and one more checkpoint.
@@ -89,6 +90,7 @@ def train_on_mesh(
     workdir = Path(workdir)
     epochs = -(-steps // steps_per_epoch)
     rate = rate_of(schedule, learning_rate, warmup_steps, epochs * steps_per_epoch)
+    check_fits(config, caches, vocabulary)
     config = learning_from(config, caches, vocabulary=vocabulary.fingerprint)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = workdir / "checkpoints"

@@ -42,6 +42,8 @@ class TextEncoderConfig:
     # texts and pictures are compared by. Not published.
     image_layers: int = 2
     embedding_dim: int = 512
+    tokenizer: str | None = None  # as in `PartiConfig`
+    vocabulary: str | None = None  # as in `PartiConfig`
 
     def __post_init__(self):
         check_positive(self)
@@ -173,6 +175,14 @@ class TextEncoder(ConfigModel):
                     f"A text encoder of {name}={ours} does not fit a Parti. "
                     f"Received: one of {name}={theirs}"
                 )
+        # Pieces of another vocabulary of that size are in range, and mean others.
+        ours, theirs = self.config.vocabulary, parti.config.vocabulary
+        if None not in (ours, theirs) and ours != theirs:
+            raise ValueError(
+                f"A text encoder of vocabulary {ours} does not fit a Parti. "
+                f"Received: one of vocabulary {theirs}"
+            )
+        parti.config = dataclasses.replace(parti.config, vocabulary=ours or theirs)
         for own, other in zip(_parts(self), _parts(parti), strict=True):
             other.set_weights(own.get_weights())
 

@@ -7,6 +7,7 @@ _HOMES = {
     "Losses": "tokenizer",
     "compile_coca": "coca",
     "compile_parti": "parti",
+    "compile_text_encoder": "text_encoder",
     "compile_vim": "vim",
     "encode_set": "preparation",
     "scope": "strategies",

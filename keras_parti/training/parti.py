@@ -64,7 +64,8 @@ def optimizer_of(
     AdamW, 1 with Adafactor; small models have the memory.
 
     Args:
-        model: the model to train; its vectors and scalars do not decay.
+        model: the model to train. Its matrices decay, tables of ids and of positions
+            among them; vectors and scalars do not. Which do is not published.
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`, which
             counts batches, not updates.
         optimizer: str, one of `OPTIMIZERS`.
@@ -105,8 +106,7 @@ def optimizer_of(
         if accumulated_batches == 1
         else accumulated_batches,
     )
-    # Norm scales, biases and positions are no matrices of features: decay would only
-    # pull them away from where they start.
+    # Decay would only pull norm scales and biases away from where they start.
     optimizer.exclude_from_weight_decay(
         [v for v in model.trainable_variables if len(v.shape) < 2]
     )
@@ -232,14 +232,15 @@ def train_parti(
         verbose: as in `keras.Model.fit`.
 
     Raises:
-        ValueError: as `optimizer_of`, `batches` and `learning_from`, or the folder
-            holds another run.
+        ValueError: as `optimizer_of`, `batches`, `check_fits` and `learning_from`, or
+            the folder holds another run.
     """
     if steps_per_epoch % accumulated_batches:
         raise ValueError(
             f"`accumulated_batches` must divide `steps_per_epoch`, {steps_per_epoch}. "
             f"Received: accumulated_batches={accumulated_batches}"
         )
+    check_fits(model.config, caches, vocabulary)
     words = vocabulary.fingerprint
     model.config = learning_from(model.config, caches, vocabulary=words)
     epochs = -(-steps // steps_per_epoch)
@@ -273,11 +274,35 @@ def train_parti(
     )
 
 
+def check_fits(config, caches, vocabulary=None, **wanted):
+    """Raises `ValueError` where a model's sizes are not those of what it is to learn.
+
+    Args:
+        config: `PartiConfig`, `VIMConfig` or `TextEncoderConfig`.
+        caches: as `train_parti` takes them.
+        vocabulary: `keras_parti.text.Vocabulary`, or None for models of no texts.
+        **wanted: what further fields must be, such as `num_classes`.
+    """
+    for cache in caches if isinstance(caches, dict) else [caches]:
+        manifest = read_manifest(cache)
+        sizes = {name: manifest[name] for name in ("num_codes", "num_tokens")}
+        _check_fields(config, sizes | wanted, cache)
+    if vocabulary is None:
+        return
+    _check_fields(config, {"text_length": vocabulary.length}, "the vocabulary")
+    if config.text_vocab_size < vocabulary.size:
+        raise ValueError(
+            f"`text_vocab_size` of the model must be at least {vocabulary.size}, the "
+            "size of the vocabulary. "
+            f"Received: text_vocab_size={config.text_vocab_size}"
+        )
+
+
 def learning_from(config, caches, **known):
     """Returns a config that notes whose ids are learned, the tokenizer of the caches.
 
     Args:
-        config: `PartiConfig` or `VIMConfig`.
+        config: `PartiConfig`, `VIMConfig` or `TextEncoderConfig`.
         caches: as `train_parti` takes them.
         **known: fingerprints of other fields, such as `vocabulary`.
 
@@ -336,6 +361,16 @@ def validation_batches(caches, vocabulary, batch_size):
     if held_out:
         return batches(held_out, "validation", vocabulary, batch_size)
     return None
+
+
+def _check_fields(config, wanted, whose):
+    for name, value in wanted.items():
+        found = getattr(config, name)
+        if found != value:
+            raise ValueError(
+                f"`{name}` of the model must be {value}, to fit {whose}. "
+                f"Received: {name}={found}"
+            )
 
 
 def _check_mix(caches):

@@ -99,6 +99,25 @@ def encode_set(
     return counts
 
 
+def cut_captions(cache, vocabulary, pictures=10_000):
+    """Counts the captions that are longer than the rows of a vocabulary.
+
+    Args:
+        cache: path of a token cache with a split `train`.
+        vocabulary: `keras_parti.text.Vocabulary`.
+        pictures: int. How many of its first pictures are looked at: of a large set
+            enough to know the share, in seconds.
+
+    Returns:
+        Two ints: captions whose last pieces are cut off, and captions.
+    """
+    examples = data.read_token_cache(cache, "train").take(pictures)
+    captions = [
+        text for example in examples for text in plain_texts(example)["captions"]
+    ]
+    return int(vocabulary.encode_report(captions)["truncated"].sum()), len(captions)
+
+
 def caption_fields(cache, config, vocabulary):
     """Returns the fields of a model's config that its data decide.
 

@@ -7,12 +7,13 @@ import keras
 import tensorflow as tf
 
 from keras_parti.layers.embeddings import EOS, PAD, UNK
-from keras_parti.losses import Contrastive, TextCrossEntropy
+from keras_parti.losses import TextCrossEntropy
 from keras_parti.models import TextEncoder
 from keras_parti.optimizers import warmup_cosine
 from keras_parti.text import Vocabulary
 from keras_parti.training import parti
 from keras_parti.training import workdir as runs
+from keras_parti.training.contrastive import GlobalContrastive
 
 
 def hide_tokens(text_ids, vocabulary_size, seed, rate=0.15):
@@ -75,6 +76,26 @@ def batches(caches, split, vocabulary, batch_size, seed=None, rate=0.15, skipped
     return dataset.enumerate(skipped).map(hide)
 
 
+def compile_text_encoder(
+    model: TextEncoder,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    contrastive_weight: float = 1.0,
+) -> None:
+    """Compiles a text encoder with both losses and the optimiser of our Parti.
+
+    Args:
+        model: `TextEncoder`.
+        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
+        contrastive_weight: float. Weight of the contrastive loss.
+    """
+    model.compile(
+        parti.optimizer_of(model, learning_rate),
+        loss={"tokens": TextCrossEntropy(), "embeddings": GlobalContrastive()},
+        loss_weights={"tokens": 1.0, "embeddings": contrastive_weight},
+        jit_compile=False,  # as Parti's
+    )
+
+
 def train_text_encoder(
     model: TextEncoder,
     caches: str | os.PathLike | dict[str, float],
@@ -102,7 +123,8 @@ def train_text_encoder(
         vocabulary: `keras_parti.text.Vocabulary`.
         workdir: str or path of the run.
         steps: int. Batches of the whole run, rounded up to whole epochs.
-        batch_size: int. Texts a batch: also how many pictures each is to choose from.
+        batch_size: int. Texts a batch, of all replicas together: also how many pictures
+            each is to choose from.
         learning_rate: float. Its peak, from which it falls to a hundredth along a
             cosine.
         warmup_steps: int. Batches of linear warm-up.
@@ -112,15 +134,17 @@ def train_text_encoder(
         seed: int. Seed of the order of the examples and of what is hidden.
         callbacks: more Keras callbacks.
         verbose: as in `keras.Model.fit`.
+
+    Raises:
+        ValueError: as `check_fits` and `learning_from` of `keras_parti.training.parti`,
+            or the folder holds another run.
     """
+    parti.check_fits(model.config, caches, vocabulary)
+    words = vocabulary.fingerprint
+    model.config = parti.learning_from(model.config, caches, vocabulary=words)
     epochs = -(-steps // steps_per_epoch)
     rate = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
-    model.compile(
-        parti.optimizer_of(model, rate),
-        loss={"tokens": TextCrossEntropy(), "embeddings": Contrastive()},
-        loss_weights={"tokens": 1.0, "embeddings": contrastive_weight},
-        jit_compile=False,  # as Parti's
-    )
+    compile_text_encoder(model, rate, contrastive_weight)
     runs.fit(
         model,
         lambda skipped: batches(

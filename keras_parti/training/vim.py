@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from keras_parti import data
 from keras_parti.data.arrays import TEXT_FEATURES
-from keras_parti.data.token_cache import read_manifest
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import VIM
 from keras_parti.optimizers import Adafactor, WarmupExponential
 from keras_parti.training import workdir as runs
 from keras_parti.training.ordering import kept, shuffled
-from keras_parti.training.parti import learning_from
+from keras_parti.training.parti import check_fits, learning_from
 
 CLASSES_FILE = "classes.json"
 
@@ -162,7 +161,8 @@ def train_vim(
         - [Yu et al., 2022](https://arxiv.org/abs/2110.04627), section 5.2
     """
     classes = read_classes(cache, feature) if feature else None
-    _check_fits(model.config, cache, classes)
+    num_classes = len(classes) if classes else None
+    check_fits(model.config, cache, num_classes=num_classes)
     model.config = learning_from(model.config, cache)
     epochs = -(-steps // steps_per_epoch)
     total = epochs * steps_per_epoch
@@ -197,21 +197,6 @@ def load_classes(workdir):
     """
     path = Path(workdir) / CLASSES_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _check_fits(config, cache, classes):
-    manifest = read_manifest(cache)
-    wanted = {
-        "num_codes": manifest["num_codes"],
-        "num_tokens": manifest["num_tokens"],
-        "num_classes": len(classes) if classes else None,
-    }
-    for name, value in wanted.items():
-        if getattr(config, name) != value:
-            raise ValueError(
-                f"`{name}` of the model must be {value}, to fit {cache}. "
-                f"Received: {name}={getattr(config, name)}"
-            )
 
 
 def _write_classes(workdir, classes):
