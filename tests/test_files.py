@@ -49,6 +49,14 @@ def test_weights_that_do_not_fit_leave_those_before(tmp_path):
     }
 
 
+def test_a_config_that_does_not_fit_leaves_that_before(tmp_path):
+    before = WDSR.from_preset("wdsr_tiny")
+    before.save_dir(tmp_path)
+    with files_of_at_most(7), pytest.raises(OSError, match="large"):
+        WDSR.from_preset("wdsr_tiny", num_blocks=3).save_dir(tmp_path)
+    assert WDSR.load_dir(tmp_path).fingerprint() == before.fingerprint()
+
+
 def test_a_small_file_that_unfolds_is_not_weights(tmp_path):
     """A terabyte of zeros that nobody wrote is a kilobyte on the disk."""
     model = WDSR.from_preset("wdsr_tiny")

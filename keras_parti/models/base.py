@@ -98,7 +98,7 @@ class ConfigModel(keras.Model):
     def save_dir(self, path: str | os.PathLike) -> None:
         """Writes the model as a folder of `config.json` and `model.weights.h5`.
 
-        A killed process or a full disk leaves the weights that were there before.
+        A killed process or a full disk leaves each file as it was before.
 
         Args:
             path: str or path. Made where it does not exist.
@@ -109,7 +109,8 @@ class ConfigModel(keras.Model):
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         description = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
-        (path / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        with written_whole(path / CONFIG_FILE) as part:
+            part.write_text(json.dumps(description, indent=2) + "\n")
         with written_whole(path / WEIGHTS_FILE) as part:
             # HDF5 spends 2.2 kB on each array beside its numbers.
             check_room(part, sum(4 * math.prod(w.shape) + 4096 for w in self.weights))
