@@ -115,6 +115,33 @@ def test_tokens_of_another_tokenizer_are_refused(tmp_path):
         write(tmp_path, fingerprint="xyz")
 
 
+class Known(list):
+    """Examples that say of which set they are."""
+
+    def __init__(self, identity):
+        super().__init__(EXAMPLES)
+        self.identity = identity
+
+
+def test_tokens_of_another_set_are_not_kept(tmp_path):
+    assert write(tmp_path, examples=Known("cats/1.0.0")) == COUNT
+    assert write(tmp_path, examples=Known("cats/1.0.0")) == 0
+    words = r"'train' of .* holds tokens of cats/1.0.0, not of dogs/1.0.0. Choose"
+    with pytest.raises(ValueError, match=words):
+        write(tmp_path, examples=Known("dogs/1.0.0"))
+    assert len(token_cache.read_token_cache(tmp_path, "train")) == COUNT
+    assert write(tmp_path, examples=Known("dogs/1.0.0"), split="validation") == COUNT
+
+
+def test_a_cache_that_does_not_know_its_set_is_kept(tmp_path):
+    """As those of earlier releases do not; from then on it does."""
+    write(tmp_path)
+    assert write(tmp_path, examples=Known("cats/1.0.0")) == 0
+    assert write(tmp_path) == 0
+    with pytest.raises(ValueError, match=r"of cats/1.0.0, not of dogs/1.0.0"):
+        write(tmp_path, examples=Known("dogs/1.0.0"))
+
+
 def test_another_format_version_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / token_cache.MANIFEST

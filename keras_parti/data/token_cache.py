@@ -61,7 +61,8 @@ def write_token_cache(
             them: a `tf.data.Dataset` that knows its length, or a sequence. Of a
             sequence, such as `keras_parti.data.StoredSplit`, `dataset[start:stop]` may
             give fewer than asked for, where pictures could not be read; its
-            `skipped`, a dict of name to reason, tells which.
+            `skipped`, a dict of name to reason, tells which. Its `identity`, a str,
+            where it has one, tells of which pictures the tokens are.
         encode: callable from float32 pictures `(b, height, width, 3)` in [0, 1] to
             integer ids `(b, num_tokens)`.
         fingerprint: str that identifies the tokenizer, as `ViTVQGAN.fingerprint()`.
@@ -79,8 +80,8 @@ def write_token_cache(
 
     Raises:
         ValueError: bad arguments, ids of the wrong shape or range, no picture that
-            could be read, or a folder that holds the cache of another tokenizer or
-            format.
+            could be read, or a folder that holds the cache of another tokenizer,
+            format or picture set.
     """
     if format not in FORMATS:
         raise ValueError(f"`format` must be one of {FORMATS}. Received: {format!r}")
@@ -108,7 +109,7 @@ def write_token_cache(
         "num_tokens": int(num_tokens),
     }
     plan = {"examples": total, "num_shards": shards, "augment": augment}
-    _plan_split(out_dir, split, made_by, plan)
+    _plan_split(out_dir, split, made_by, plan, getattr(dataset, "identity", None))
     bounds = [total * k // shards for k in range(shards + 1)]
     names = [_shard_name(split, k, shards, format) for k in range(shards)]
     encoded, busy = 0, list[int]()
@@ -245,6 +246,11 @@ def read_manifest(cache_dir):
     return manifest
 
 
+def has_split(cache_dir, split):
+    """Whether a cache has a split: some sets hold out no pictures."""
+    return split in read_manifest(cache_dir)["splits"]
+
+
 def examples_of(manifest, split):
     """The numbers of examples in the shards of a split that are there."""
     return [line["examples"] for line in manifest["splits"][split]["shards"].values()]
@@ -287,7 +293,7 @@ def _open(cache_dir, split, tokenizer_fingerprint):
     return manifest, paths
 
 
-def _plan_split(out_dir, split, made_by, plan):
+def _plan_split(out_dir, split, made_by, plan, pictures):
     """Begins the manifest, or checks it, and notes how a split is cut."""
     with _manifest_lock(out_dir):
         if (out_dir / MANIFEST).exists():
@@ -301,9 +307,16 @@ def _plan_split(out_dir, split, made_by, plan):
         else:
             manifest = {**made_by, "splits": {}}
         entry = manifest["splits"].get(split, {})
+        known = entry.get("pictures")  # not of caches of earlier releases
+        if entry.get("shards") and None not in (known, pictures) and known != pictures:
+            raise ValueError(
+                f"Split {split!r} of {out_dir} holds tokens of {known}, not of "
+                f"{pictures}. Choose another folder or delete that one."
+            )
         if {key: entry.get(key) for key in plan} != plan:
             # Cut differently: old shards would repeat or leave out examples.
-            manifest["splits"][split] = {**plan, "shards": {}}
+            entry = {**plan, "shards": {}}
+        manifest["splits"][split] = {**entry, "pictures": pictures or known}
         _write_manifest(out_dir, manifest)
 
 
