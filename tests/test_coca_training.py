@@ -232,7 +232,7 @@ def test_of_a_large_set_no_more_is_held_than_fits(vocabulary, monkeypatch, toget
     """10,000 pictures of 7 names; 31 at a time are looked at."""
     read = []
 
-    def load(name, split, image_size, shuffle_seed=None, repeat=False):
+    def load(name, split, image_size, shuffle_seed=None, repeat=False, skipped=0):
         def example(index):
             tf.py_function(lambda i: read.append(int(i)), [index], [])
             name = tf.strings.as_string(index % 7)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_parti import data
+from keras_parti.data import datasets
 
 FIXTURE = Path(__file__).parent / "fixtures" / "emoji"
 
@@ -44,6 +45,48 @@ def test_repeating_goes_through_the_set_again_in_another_order(prepared):
     twice = keys(dataset.take(96))
     assert sorted(twice[:48]) == sorted(twice[48:])
     assert twice[:48] != twice[48:]
+
+
+@pytest.mark.parametrize("at_a_time", [2**30, 50_000])
+def test_the_order_is_the_same_whenever_it_is_gone_through(
+    prepared, monkeypatch, at_a_time
+):
+    """Also of a set of which a part is shuffled at a time."""
+    monkeypatch.setattr(datasets, "SHUFFLED_BYTES", at_a_time)
+    dataset = data.load(prepared, "train", shuffle_seed=7, repeat=True).take(100)
+    assert keys(dataset) == keys(dataset)
+    rest = data.load(prepared, "train", shuffle_seed=7, repeat=True, skipped=60)
+    assert keys(rest.take(40)) == keys(dataset)[60:]
+
+
+def test_a_prepared_set_is_known_by_name_and_version(prepared):
+    identity = data.StoredSplit(prepared, "train", 5).identity
+    assert identity == f"emoji_captions/full/{prepared.name}"
+
+
+def crops_of(found):
+    return [(e["key"], e["image"].tobytes()) for e in found.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("skipped", [5, 48 + 5])
+def test_skipped_examples_change_none_of_the_others(prepared, skipped):
+    how = {"shuffle_seed": 7, "repeat": True, "image_size": 5, "augment": "tokenizer"}
+    late = data.load(prepared, "train", skipped=skipped, **how)
+    whole = data.load(prepared, "train", **how)
+    assert crops_of(late.take(60)) == crops_of(whole.skip(skipped).take(60))
+
+
+def test_skipped_examples_are_not_decoded(prepared, monkeypatch):
+    decoded = []
+    floats = datasets._floats
+
+    def noted(image):
+        tf.numpy_function(lambda _: decoded.append(1), [image], [])
+        return floats(image)
+
+    monkeypatch.setattr(datasets, "_floats", noted)
+    assert len(list(data.load(prepared, "train", skipped=46))) == 2
+    assert len(decoded) == 2
 
 
 def test_batches_hold_the_single_examples(prepared):

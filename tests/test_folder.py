@@ -1,6 +1,7 @@
 """A folder of pictures is a picture set, whatever lies in it."""
 
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,8 @@ def test_the_order_is_the_seeds(photos):
     )
     assert one == same
     assert one != other
+    dataset = data.load(photos, "train", shuffle_seed=1, repeat=True).take(40)
+    assert greys(dataset) == greys(dataset) == one
     whole = greys(data.load(photos, "train"))
     assert sorted(one[: len(whole)]) == whole
 
@@ -170,6 +173,74 @@ def test_unreadable_pictures_are_left_out_and_named_once(photos, caplog):
     assert "skipped 4 pictures" in message
     assert all(name in message for name in bad)
     assert "the file is empty" in message
+
+
+def test_what_a_short_reading_left_out_is_named_in_the_end(photos, caplog):
+    bad, _ = spoil(photos)
+    dataset = data.load(photos, "train", repeat=True)
+
+    def named():
+        words = " ".join(m for m in caplog.messages if str(photos) in m)
+        return re.findall(r"(\d\d\.png) \(", words)
+
+    next(iter(dataset.skip(2)))  # and some that are read ahead
+    folders.report_skipped()
+    folders.report_skipped()
+    assert bad[0] in named()
+    list(dataset.take(2 * COUNT))
+    assert sorted(named()) == sorted(bad)
+
+
+def test_pictures_of_kinds_that_are_not_read_are_named(photos, caplog):
+    (photos / "photo.HEIC").write_bytes(b"a camera's")
+    (photos / "raw").mkdir()
+    (photos / "raw" / "a.dng").write_bytes(b"a camera's")
+    for _ in range(2):
+        assert sum(data.splits(photos).values()) == COUNT
+    (message,) = caplog.messages
+    assert (
+        "skipped 2 pictures: photo.HEIC (.HEIC files are not read), raw/a.d" in message
+    )
+
+
+def test_a_split_is_known_by_its_pictures(photos, tmp_path):
+    def identity(folder):
+        return data.StoredSplit(folder, "train", 5).identity
+
+    known = identity(photos)
+    assert re.fullmatch(r"a folder of \d+ pictures, [0-9a-f]{16}", known)
+    shutil.copytree(photos, tmp_path / "moved")
+    assert identity(tmp_path / "moved") == known
+    first = data.PictureFolder(photos).splits["train"][0]
+    (tmp_path / "moved" / first).rename(tmp_path / "moved" / f"else {first}")
+    assert identity(tmp_path / "moved") != known
+
+
+@pytest.mark.parametrize("skipped", [3, 100])
+def test_skipped_examples_change_none_of_the_others(photos, skipped):
+    _, good = spoil(photos)
+    how = {"shuffle_seed": 7, "repeat": True, "image_size": 5}
+    count = 2 * len(good)
+    whole = greys(data.load(photos, "train", **how).take(skipped + count))
+    late = data.load(photos, "train", skipped=skipped, **how)
+    assert greys(late.take(count)) == whole[skipped:]
+
+
+def test_of_many_skipped_examples_none_is_decoded_twice(photos, monkeypatch):
+    spoil(photos)
+    names = data.PictureFolder(photos).splits["train"]
+    decoded = []
+    decode = folders.decode_picture
+
+    def noted(source, *args):
+        decoded.append(source)
+        return decode(source, *args)
+
+    monkeypatch.setattr(folders, "decode_picture", noted)
+    dataset = data.load(photos, "train", shuffle_seed=7, repeat=True, skipped=10_000)
+    next(iter(dataset))
+    # All once, and those that are read ahead.
+    assert len(decoded) < 10 * len(names)
 
 
 def test_batches_of_training_are_full_although_pictures_are_left_out(photos):

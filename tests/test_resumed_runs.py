@@ -52,6 +52,7 @@ TRAININGS = {
     f"{ADVERSARIAL} {AVERAGED} --augment",
     "detokenizer": f"detokenizer --tokenizer {{0}}/tokenizer {PICTURES} {ADVERSARIAL}",
     "vim": f"vim --preset vim_tiny {TOKENS} --batch-size 5",
+    "strategy": f"vim --preset vim_tiny {TOKENS} --batch-size 5 --strategy cpu",
     "text-encoder": f"text-encoder --preset parti_tiny {TEXTS} --batch-size 5",
     "parti": f"parti --preset parti_tiny {TEXTS} --batch-size 5 --average 0.8 "
     "--accumulated-batches 3",

@@ -149,6 +149,26 @@ def test_it_is_trained_by_the_loss_over_all_replicas():
     assert isinstance(model.loss["embeddings"], GlobalContrastive)
 
 
+def test_without_held_out_pictures_nothing_is_validated(tmp_path, monkeypatch):
+    from test_training_parti import write_cache
+
+    from keras_parti.training import text_encoder
+
+    train_vocabulary([f"{n} in toy style" for n in NAMES], tmp_path / "v", size=290)
+    vocabulary = Vocabulary.from_file(tmp_path / "v", 11)
+    given = []
+    monkeypatch.setattr(
+        text_encoder.runs, "fit", lambda *_, **given_: given.append(given_)
+    )
+    for splits in (("train",), ("train", "validation")):
+        cache = write_cache(tmp_path / str(len(splits)), 5, splits=splits)
+        model = TextEncoder.from_preset("parti_tiny", **SMALL)
+        train_text_encoder(model, cache, vocabulary, tmp_path / "run", 2)
+    without, with_some = (each["validation_data"] for each in given)
+    assert without is None
+    assert with_some is not None
+
+
 def test_it_learns_both_and_goes_on(tmp_path):
     """Seven names, a picture of its own each: both losses fall below chance."""
     from test_training_parti import write_cache

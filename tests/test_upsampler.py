@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from discs import pictures, use_discs
 from killing import killed_in_epoch
+from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
 from keras_parti import metrics  # noqa: E402
 from keras_parti.models import WDSR, ViTVQGAN, degradation  # noqa: E402
 from keras_parti.training.adversarial import AdversarialTraining  # noqa: E402
-from keras_parti.training.tokenizer import Losses  # noqa: E402
+from keras_parti.training.tokenizer import Losses, panels  # noqa: E402
 from keras_parti.training.upsampler import (  # noqa: E402
     PLAIN,
     Upsampling,
@@ -120,6 +121,23 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path, monkeypatch):
     resumed = train(tmp_path / "cut")
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(("split", "shown"), [("validation", 1), ("test", 0)])
+def test_without_held_out_pictures_none_are_shown(tmp_path, monkeypatch, split, shown):
+    for folder in ("train", split):
+        (tmp_path / folder).mkdir()
+        pixels = (255 * pictures(1, SIZE)[0]).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / folder / "disc.png")
+    given = []
+    monkeypatch.setattr(
+        "keras_parti.training.upsampler.fit",
+        lambda *_, callbacks, **options: given.append(callbacks),
+    )
+    train_upsampler(upsampler(), str(tmp_path), tmp_path / "run", None, SIZE)
+    assert [len(callbacks) for callbacks in given] == [shown]
+    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    assert len(panels(model, str(tmp_path), tmp_path / "run")) == shown
 
 
 def test_panels_measure_what_they_show(tmp_path):

@@ -1,6 +1,10 @@
 """Training VIM: labels belong to their pictures, runs resume, misfits are named."""
 
+import functools
 import json
+import os
+import shutil
+import signal
 
 import keras
 import numpy as np
@@ -11,6 +15,7 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_parti import data  # noqa: E402
 from keras_parti.cli import main  # noqa: E402
+from keras_parti.losses import TokenCrossEntropy  # noqa: E402
 from keras_parti.models import VIM  # noqa: E402
 from keras_parti.training import vim, workdir  # noqa: E402
 
@@ -90,15 +95,83 @@ def test_without_a_feature_there_are_no_labels(cache):
     assert set(inputs) == {"image_ids"}
 
 
+def same_weights(one, other):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_a_killed_run_ends_as_if_it_had_not_been(cache, tmp_path):
     whole = train(cache, tmp_path / "whole", 6)
     with killed_in_epoch(1):
         train(cache, tmp_path / "cut", 6)
     resumed = train(cache, tmp_path / "cut", 6)
-    for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    same_weights(resumed, whole)
     names = json.loads((tmp_path / "cut" / "classes.json").read_text())
     assert names == sorted(STYLES)
+
+
+def stopped_then_killed(cache, tmp_path):
+    """A whole run of three epochs, and one that was interrupted in two ways."""
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    whole = train(cache, tmp_path / "whole", 6)
+    with pytest.raises(SystemExit):
+        train(cache, tmp_path / "cut", 6, callbacks=[stop])
+    assert list((tmp_path / "cut" / "checkpoints").glob("000000+000001.npz"))
+    with killed_in_epoch(2):
+        train(cache, tmp_path / "cut", 6)
+    return whole, train(cache, tmp_path / "cut", 6)
+
+
+def compile_plainly(model, rate, **options):
+    model.compile(keras.optimizers.SGD(0.5), TokenCrossEntropy(), **options)
+
+
+def test_a_stopped_then_a_killed_run_ends_as_if_it_had_not_been(
+    cache, tmp_path, monkeypatch
+):
+    """After SIGTERM there are two `fit`s in one process: both find their batches."""
+    # To trace a graph would take longer than six steps without one.
+    eager = functools.partial(compile_plainly, run_eagerly=True)
+    monkeypatch.setattr(vim, "compile_vim", eager)
+    named = []
+    monkeypatch.setattr(workdir, "report_skipped", lambda: named.append(True))
+    same_weights(*stopped_then_killed(cache, tmp_path))
+    assert len(named) == 4  # pictures that could not be read, however a run ends
+
+
+@pytest.mark.slow
+def test_so_does_one_of_two_replicas(cache, tmp_path, two_replicas, monkeypatch):
+    """There Keras looks at a batch before the first `fit`, and not before others."""
+    plain = functools.partial(compile_plainly, jit_compile=False)
+    monkeypatch.setattr(vim, "compile_vim", plain)
+    with two_replicas.scope():
+        same_weights(*stopped_then_killed(cache, tmp_path))
+
+
+def test_left_out_batches_are_the_first_ones(cache):
+    order = (cache, "train", 4, "style", vim.read_classes(cache, "style"), 3)
+    whole = list(vim.batches(*order).take(14).as_numpy_iterator())
+    rest = list(vim.batches(*order, skipped=6).take(8).as_numpy_iterator())
+    for (a, _), (b, _) in zip(whole[6:], rest, strict=True):
+        np.testing.assert_array_equal(a["image_ids"], b["image_ids"])
+        np.testing.assert_array_equal(a["labels"], b["labels"])
+
+
+def test_without_held_out_pictures_nothing_is_validated(cache, tmp_path, monkeypatch):
+    shutil.copytree(cache, tmp_path / "cache")
+    manifest = tmp_path / "cache" / "manifest.json"
+    held_out = json.loads(manifest.read_text())
+    del held_out["splits"]["validation"]
+    manifest.write_text(json.dumps(held_out))
+    given = []
+    monkeypatch.setattr(workdir, "fit", lambda *_, **given_: given.append(given_))
+    for folder in (tmp_path / "cache", cache):
+        train(folder, tmp_path / "run", 2)
+    without, with_some = (each["validation_data"] for each in given)
+    assert without is None
+    assert len(with_some) > 0
 
 
 def test_the_rate_follows_the_papers_schedule(cache, tmp_path, monkeypatch):

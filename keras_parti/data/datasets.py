@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from keras_parti.data import augmentation
 from keras_parti.data.folder import PictureFolder
+from keras_parti.data.ordering import in_order
 
 FEATURES = ("image", "captions", "synonyms", "name", "style", "tone", "category", "key")
 OWN_SETS = (
@@ -32,6 +33,7 @@ def load(
     repeat: bool = False,
     image_size: int | None = None,
     augment: str | None = None,
+    skipped: int = 0,
 ) -> tf.data.Dataset:
     """Opens a split of a picture set.
 
@@ -43,13 +45,16 @@ def load(
         split: a split, or a part of one, such as "train[:100]".
         batch_size: examples a batch; None for single examples.
         shuffle_seed: None keeps the stored order; the same number gives the same order,
-            another one in every pass.
+            another one in every pass, whenever and wherever it is gone through.
         repeat: whether to start over for ever.
         image_size: side in pixels to resize pictures to, of those that are not square
             the square in their middle; None keeps theirs.
         augment: None, or a kind of random crop in place of that, "tokenizer",
-            "transformer" or "upsampler" (`keras_parti.data.augmentation`), seeded by
-            `shuffle_seed`.
+            "recolored", "transformer" or "upsampler" (`keras_parti.data.augmentation`),
+            seeded by `shuffle_seed`.
+        skipped: first examples that are left out, where a run goes on. It takes less
+            time than `skip` of the dataset: of prepared sets none of them is decoded,
+            of a folder no more than are in it, and whole passes are not read.
 
     Returns:
         A dataset of dicts: `image` float32 `(height, width, 3)` in [0, 1], and those of
@@ -74,8 +79,10 @@ def load(
     """
     if augment is not None and image_size is None:
         raise ValueError(f"`augment` needs `image_size`. Received: augment={augment!r}")
-    dataset = _read(name_or_dir, split, shuffle_seed, repeat, image_size, augment)
-    dataset = _sized(dataset, image_size, augment, shuffle_seed or 0)
+    dataset = _read(
+        name_or_dir, split, shuffle_seed, repeat, image_size, augment, skipped=skipped
+    )
+    dataset = _sized(dataset, image_size, augment, shuffle_seed or 0, first=skipped)
     if batch_size is not None:
         dataset = dataset.ragged_batch(batch_size)
     return dataset.prefetch(tf.data.AUTOTUNE)
@@ -114,6 +121,8 @@ class StoredSplit:
 
     Attributes:
         skipped: dict of name to reason, of the pictures that could not be read so far.
+        identity: str. Name and version of a prepared set; of a folder, the number of
+            its pictures in the split and a hash of their paths in it.
     """
 
     def __init__(
@@ -129,6 +138,10 @@ class StoredSplit:
         self._count = splits(name_or_dir)[split]
         self._passes = passes
         self.skipped = getattr(self._source, "skipped", {})
+        if isinstance(self._source, PictureFolder):
+            self.identity = self._source.identity(split)
+        else:
+            self.identity = self._source.info.full_name
 
     def __len__(self):
         return self._count * self._passes
@@ -192,6 +205,7 @@ def _read(
     image_size=None,
     augment=None,
     report=True,
+    skipped=0,
 ):
     """Single examples with float pictures of any size."""
     source = open_set(name_or_dir)
@@ -207,7 +221,9 @@ def _read(
         shortest = image_size and 2 * image_size * (2 if augment else 1)
         paths = _part(source.splits, split)
         whole = _part(source.splits, re.sub(r"\[[^]]*\]", "", split))
-        dataset = source.read(paths, shuffle_seed, repeat, shortest, report, whole)
+        dataset = source.read(
+            paths, shuffle_seed, repeat, shortest, report, whole, skipped
+        )
         return dataset.map(lambda e: {**e, "image": _floats(e["image"])})
     picture = dict(source.info.features.items()).get("image")
     if not isinstance(picture, tfds.features.Image):
@@ -219,15 +235,15 @@ def _read(
     dataset = source.as_dataset(
         split,
         decoders={"image": tfds.decode.SkipDecoding()},
-        # Files are shuffled, too, where not all examples are shuffled at once.
+        # Files are shuffled, too, where not all examples are shuffled at once: into one
+        # order for all passes, since another one could not be found again.
         shuffle_files=shuffle_seed is not None and at_a_time < count,
-        read_config=tfds.ReadConfig(shuffle_seed=shuffle_seed),
+        read_config=tfds.ReadConfig(
+            shuffle_seed=shuffle_seed, shuffle_reshuffle_each_iteration=False
+        ),
     )
-    if shuffle_seed is not None:
-        # Pictures are still PNG here, so that many of them take little memory.
-        dataset = dataset.shuffle(at_a_time, seed=shuffle_seed)
-    if repeat:
-        dataset = dataset.repeat()
+    # Pictures are still PNG here, so that many of them take little memory.
+    dataset = in_order(dataset, shuffle_seed, repeat, skipped, count, at_a_time)
 
     def decode(example):
         image = _floats(picture.decode_example(example["image"]))

@@ -22,6 +22,12 @@ SUFFIXES = {
     ".webp",
 }  # fmt: skip
 
+# Pictures, too, that people keep: to pass them over without a word would surprise.
+OTHER_SUFFIXES = {
+    ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".orf", ".psd",
+    ".raf", ".rw2", ".svg", ".tga", ".xcf",
+}  # fmt: skip
+
 # Pillow's own limit: 89 million, 270 MB once decoded. A file of some kilobytes can
 # claim any size.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS

@@ -19,19 +19,26 @@ public sets are read as they are unpacked:
     MS-COCO     train2014/ val2014/ annotations/captions_{train,val}2014.json
 """
 
-import functools
 import hashlib
 import logging
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
-from keras_parti.data.decoding import SUFFIXES, PictureError, decode_picture
+from keras_parti.data.decoding import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    PictureError,
+    decode_picture,
+)
 from keras_parti.data.listings import find_listing
+from keras_parti.data.ordering import in_order
 from keras_parti.data.tar_shards import find_pictures, read_texts
 
 logger = logging.getLogger(__name__)
@@ -40,6 +47,11 @@ SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("te
 MAX_CAPTION_BYTES = 2**16  # of a caption file; more is no caption
 UNREADABLE = (PictureError, EOFError, OSError)
 MAX_NAMES = 20  # of skipped files in a summary
+
+# What readers left out in this process, the reasons by folder and path, and what of it
+# a warning has named.
+_left_out: dict[Path, dict[str, str]] = {}
+_named: set[tuple[Path, str]] = set()
 
 
 class PictureFolder:
@@ -50,13 +62,14 @@ class PictureFolder:
 
     Args:
         path: path of the folder. Hidden files, and other files than pictures, lists
-            and tar files, are passed over. Where there is a list, the pictures are
-            those of the list.
+            and tar files, are passed over; those of pictures that cannot be read here,
+            such as HEIC and raw files, are noted as skipped. Where there is a list, the
+            pictures are those of the list.
 
     Attributes:
         splits: dict of split name to list of paths, relative, sorted.
         skipped: dict of relative path to the reason why it could not be read, of all
-            pictures tried so far.
+            pictures tried so far, and of those that are not read.
 
     Raises:
         FileNotFoundError: there is no such folder, or no picture file in it.
@@ -67,10 +80,11 @@ class PictureFolder:
         self.path = Path(path)
         if not self.path.is_dir():
             raise FileNotFoundError(f"There is no folder {path}.")
-        found, shards = _find(self.path)
+        found, shards, others = _find(self.path)
         self._places, self._texts, self.skipped = find_pictures(self.path, shards)
-        if self.skipped:
-            _warn(self.path, summarize(self.skipped))
+        for name in others:
+            self.skipped[name] = f"{Path(name).suffix} files are not read"
+        _warn(self.path, self.skipped)
         self._listing = find_listing(self.path)
         self._lock = threading.Lock()
         if self._listing and self._listing.splits:
@@ -92,6 +106,7 @@ class PictureFolder:
         shortest: int | None = None,
         report: bool = True,
         whole: Sequence[str] | None = None,
+        skipped: int = 0,
     ) -> tf.data.Dataset:
         """Opens pictures of the folder.
 
@@ -103,6 +118,8 @@ class PictureFolder:
             report: whether to log what was skipped when all have been tried once.
             whole: where they are a part, the pictures of the whole, one of which can be
                 read if all is well.
+            skipped: first examples that are left out. Which pictures are none has to
+                be known for that, so as many are decoded, but none twice.
 
         Returns:
             A `tf.data.Dataset` of dicts: `image` uint8 `(height, width, 3)`; `captions`
@@ -119,6 +136,9 @@ class PictureFolder:
         def read(key):
             key = os.fsdecode(key)
             content = self._read(key, shortest)
+            if report and not content[0].size:
+                left_out = _left_out.setdefault(self.path, {})
+                left_out[key] = self.skipped[key]
             # All may have vanished since; to look for one for ever would be to hang.
             if not content[0].size and self._lost(paths):
                 self._check_any(whole)
@@ -150,13 +170,40 @@ class PictureFolder:
                 "key": key,
             }
 
-        dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(p) for p in paths])
-        if shuffle_seed is not None:
-            dataset = dataset.shuffle(len(paths), seed=shuffle_seed)
-        if repeat:
-            dataset = dataset.repeat()
+        broken, passes = [], 0
+        if skipped >= len(paths):
+            broken = self._broken(paths, shortest)
+            if report:
+                self._report(paths)
+            good = max(1, len(paths) - len(broken))
+            passes, skipped = divmod(skipped, good)
+        dataset = in_order(
+            tf.data.Dataset.from_tensor_slices([os.fsencode(p) for p in paths]),
+            shuffle_seed,
+            repeat,
+            passes * len(paths),
+            at_a_time=len(paths),
+        )
+        if broken:
+            names = tf.constant([os.fsencode(path) for path in broken])
+            dataset = dataset.filter(lambda key: tf.reduce_all(key != names))
+        if passes:  # so that all which are left can be read
+            dataset, skipped = dataset.skip(skipped), 0
         dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.filter(lambda example: tf.size(example["image"]) > 0)
+        dataset = dataset.filter(lambda example: tf.size(example["image"]) > 0)
+        return dataset.skip(skipped)
+
+    def _broken(self, paths, shortest):
+        """Tries all pictures; returns the paths of those that cannot be read."""
+
+        def is_broken(path):
+            return not self._read(path, shortest)[0].size
+
+        # Threads, since Pillow decodes without Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(is_broken, paths)
+            found = tqdm(found, "pictures tried", len(paths), disable=None)
+            return [path for path, broken in zip(paths, found, strict=True) if broken]
 
     def _has_split_folders(self):
         if self._listing and self._listing.splits:
@@ -212,19 +259,36 @@ class PictureFolder:
         with self._lock:
             return len(self.skipped) >= len(paths) and self.skipped.keys() >= set(paths)
 
+    def identity(self, split: str) -> str:
+        """Tells the pictures of a split from others by their number and paths."""
+        paths = self.splits[split]
+        digest = hashlib.sha256(b"\0".join(map(os.fsencode, paths))).hexdigest()
+        return f"a folder of {len(paths)} pictures, {digest[:16]}"
+
     def _report(self, paths):
-        if words := self.summary(paths):
-            _warn(self.path, words)
+        _warn(self.path, {p: self.skipped[p] for p in paths if p in self.skipped})
 
     def summary(self, paths: Sequence[str]) -> str:
         """Names those of some pictures that could not be read; "" if all could."""
         return summarize({p: self.skipped[p] for p in paths if p in self.skipped})
 
 
-@functools.cache
-def _warn(path, words):
-    """Once, however often a folder is opened."""
-    logger.warning("%s: skipped %s", path, words)
+def report_skipped() -> None:
+    """Names in a warning what was left out of folders, and has not been named yet.
+
+    A reader does so itself when it has tried all pictures of a split; this is for the
+    end of a training that has not seen all of them.
+    """
+    for path, skipped in list(_left_out.items()):
+        _warn(path, dict(skipped))
+
+
+def _warn(path, skipped):
+    """Names each file once, however often a folder is opened."""
+    new = {name: why for name, why in skipped.items() if (path, name) not in _named}
+    _named.update((path, name) for name in new)
+    if new:
+        logger.warning("%s: skipped %s", path, summarize(new))
 
 
 def summarize(skipped):
@@ -257,17 +321,18 @@ def read_captions(picture):
 
 
 def _find(root):
-    """Paths of picture files, and of tar files."""
-    found, shards = [], []
+    """Paths of picture files, of tar files, and of pictures that are not read."""
+    found, shards, others = [], [], []
+    kinds = {".tar": shards}
+    kinds |= dict.fromkeys(SUFFIXES, found) | dict.fromkeys(OTHER_SUFFIXES, others)
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            suffix = Path(name).suffix.lower()
-            kind = found if suffix in SUFFIXES else shards
-            if not name.startswith(".") and suffix in {".tar", *SUFFIXES}:
+            kind = kinds.get(Path(name).suffix.lower())
+            if kind is not None and not name.startswith("."):
                 path = os.path.relpath(os.path.join(folder, name), root)
                 kind.append(path.replace(os.sep, "/"))
-    return sorted(found), sorted(shards)
+    return sorted(found), sorted(shards), sorted(others)
 
 
 def _split(paths, can_be_read):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_parti import data
 from keras_parti.data.augmentation import shift_and_flip
 from keras_parti.data.captions import draw_text
+from keras_parti.data.ordering import counted, in_order, mixed, of_pass
 from keras_parti.losses import TextCrossEntropy
 from keras_parti.metrics import recall
 from keras_parti.models import CoCa, ViTVQGAN
@@ -130,13 +131,13 @@ def batches(
             raise ValueError(
                 f"The weight of a set must be positive. Received: {weight} of {name}"
             )
-    datasets = [_shuffled(name, image_size, seed, together) for name in sets]
     again = round(reconstructed * batch_size) if tokenizer is not None else 0
-    dataset = datasets[0]
-    if len(datasets) > 1:
-        dataset = tf.data.Dataset.sample_from_datasets(
-            datasets, [float(w) for w in sets.values()], seed=seed
-        )
+    first = skipped * batch_size
+    if len(sets) == 1:
+        dataset = _shuffled(*sets, image_size, seed, together, first)
+    else:
+        datasets = [_shuffled(name, image_size, seed, together) for name in sets]
+        dataset = mixed(datasets, list(sets.values()), seed).skip(first)
 
     def choose(index, example):
         own = tf.stack([tf.constant(seed, tf.int64), index])
@@ -156,8 +157,7 @@ def batches(
         return {"images": images, "text_ids": text_ids}, targets
 
     return (
-        dataset.skip(skipped * batch_size)
-        .enumerate(skipped * batch_size)
+        dataset.enumerate(first)
         .map(choose, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .map(encode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -165,12 +165,16 @@ def batches(
     )
 
 
-def _shuffled(name, image_size, seed, together):
-    """The training pictures of a set with their texts, for ever."""
+def _shuffled(name, image_size, seed, together, skipped=0):
+    """The training pictures of a set with their texts, for ever but the first ones."""
     count = max(1, data.splits(name)["train"])
     at_a_time = min(count, max(1, IN_MEMORY // (3 * image_size**2)))
     in_memory = at_a_time == count
-    order = {} if in_memory else {"shuffle_seed": seed, "repeat": True}
+    order = {}
+    if not in_memory:
+        order = {"shuffle_seed": seed, "repeat": True}
+        # The pictures of one name are not those that come one after the other.
+        order["skipped"] = skipped if together == 1 else 0
     dataset = data.load(name, "train", image_size=image_size, **order)
     features = dataset.element_spec
     if not {"captions", "name"} <= features.keys():
@@ -186,7 +190,7 @@ def _shuffled(name, image_size, seed, together):
 
     dataset = dataset.map(pack)
     if together == 1 and in_memory:
-        return dataset.cache().shuffle(count, seed=seed).repeat()
+        return in_order(counted(dataset.cache()), seed, skipped=skipped)
     if together == 1:
         return dataset
 
@@ -198,10 +202,12 @@ def _shuffled(name, image_size, seed, together):
         )
 
     if in_memory:
-        names = by_name(dataset).cache().shuffle(count, seed=seed).repeat()
+        names = in_order(counted(by_name(dataset).cache()), seed)
     else:  # those of one name that are in memory together
         parts = dataset.window(at_a_time).map(tf.data.Dataset.zip)
-        names = parts.flat_map(lambda part: by_name(part).shuffle(at_a_time, seed=seed))
+        names = parts.enumerate().flat_map(
+            lambda number, part: of_pass(by_name(part), seed, number, at_a_time)
+        )
 
     def choose(index, pictures):
         rows = tf.range(tf.shape(pictures["image"])[0])
@@ -209,7 +215,7 @@ def _shuffled(name, image_size, seed, together):
         rows = tf.random.experimental.stateless_shuffle(rows, own)[:together]
         return {key: tf.gather(value, rows) for key, value in pictures.items()}
 
-    return names.enumerate().map(choose).unbatch()
+    return names.enumerate().map(choose).unbatch().skip(skipped)
 
 
 def _texts(example):

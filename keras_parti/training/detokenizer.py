@@ -2,16 +2,14 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 from keras_parti.models import ViTVQGAN
-from keras_parti.training.panels import Panels
 from keras_parti.training.tokenizer import (
     DEFAULT,
     Losses,
     fit,
+    panels,
     players,
-    validation_pictures,
 )
 
 
@@ -120,7 +118,6 @@ def train_detokenizer(
             "The encoder and codebook of `model` must be frozen, as `detokenizer` "
             "returns it; else its ids would change."
         )
-    validation = validation_pictures(model, name_or_dir)
     fit(
         players(model, terms, accumulated_batches),
         name_or_dir,
@@ -133,6 +130,6 @@ def train_detokenizer(
         seed,
         average,
         final_share,
-        callbacks=[Panels(validation, Path(workdir) / "logs")],
+        callbacks=panels(model, name_or_dir, workdir),
         verbose=verbose,
     )

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_parti.data.token_cache import read_manifest, read_token_cache
+from keras_parti.data.token_cache import has_split, read_token_cache
 from keras_parti.evaluation.attention import token_probabilities, word_attention
 from keras_parti.evaluation.explain import heat_map, overlay
 from keras_parti.evaluation.gallery import grid, strip
@@ -131,7 +131,7 @@ def held_out_batch(cache, vocabulary):
         What `Film` takes as `held_out`: each example with its first caption, or its
         name. None where the cache has no validation split.
     """
-    if "validation" not in read_manifest(cache)["splits"]:
+    if not has_split(cache, "validation"):
         return None
     dataset = read_token_cache(cache, "validation").take(HELD_OUT)
     examples = list(dataset.as_numpy_iterator())

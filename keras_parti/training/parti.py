@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from keras_parti import data
 from keras_parti.data.captions import draw_text
-from keras_parti.data.token_cache import read_manifest
+from keras_parti.data.ordering import in_order, kept, mixed
+from keras_parti.data.token_cache import has_split, read_manifest
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import Parti
 from keras_parti.models.operations import parti_step_flops
@@ -23,7 +24,6 @@ from keras_parti.optimizers import (
 from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.figures import RunFigures
-from keras_parti.training.ordering import shuffled
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 SCHEDULES = ("cosine", "exponential")
@@ -152,17 +152,17 @@ def batches(
         caches = {caches: 1.0}
     _check_mix(caches)
     datasets = [data.read_token_cache(cache, split) for cache in caches]
+    first = skipped * batch_size
     if seed is None:
         dataset = datasets[0]
         for other in datasets[1:]:
             dataset = dataset.concatenate(other)
+        dataset = dataset.skip(first)
+    elif len(datasets) == 1:
+        dataset = in_order(kept(datasets[0]), seed, skipped=first)
     else:
-        datasets = [shuffled(dataset, seed) for dataset in datasets]
-        dataset = datasets[0]
-        if len(datasets) > 1:
-            dataset = tf.data.Dataset.sample_from_datasets(
-                datasets, [float(w) for w in caches.values()], seed=seed
-            )
+        datasets = [in_order(kept(dataset), seed) for dataset in datasets]
+        dataset = mixed(datasets, list(caches.values()), seed).skip(first)
 
     def choose(index, example):
         draw = None if seed is None else (seed, index)
@@ -173,8 +173,7 @@ def batches(
         return {"text_ids": text_ids, "image_ids": ids}, ids
 
     return (
-        dataset.skip(skipped * batch_size)
-        .enumerate(skipped * batch_size)
+        dataset.enumerate(first)
         .map(choose, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=seed is not None)
         .map(encode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -211,7 +210,7 @@ def train_parti(
     Args:
         model: `Parti`.
         caches: str or path of a token cache, with splits `train` and `validation`, or
-            a dict of such to weights. The validation split may be missing in some.
+            a dict of such to weights. The validation split may be missing.
         vocabulary: `keras_parti.text.Vocabulary`.
         workdir: str or path of the run.
         steps: int. Batches of the whole run, rounded up to whole epochs.
@@ -352,14 +351,8 @@ def validation_batches(caches, vocabulary, batch_size):
         vocabulary: `keras_parti.text.Vocabulary`.
         batch_size: int. Pictures a batch.
     """
-    caches = caches if isinstance(caches, dict) else {caches: 1.0}
-    held_out = {
-        cache: weight
-        for cache, weight in caches.items()
-        if "validation" in read_manifest(cache)["splits"]
-    }
-    if held_out:
-        return batches(held_out, "validation", vocabulary, batch_size)
+    if caches := held_out(caches):
+        return batches(caches, "validation", vocabulary, batch_size)
     return None
 
 
@@ -371,6 +364,16 @@ def _check_fields(config, wanted, whose):
                 f"`{name}` of the model must be {value}, to fit {whose}. "
                 f"Received: {name}={found}"
             )
+
+
+def held_out(caches):
+    """Returns those of the caches that have a validation split, as a dict to weights.
+
+    Args:
+        caches: as `train_parti` takes them.
+    """
+    caches = caches if isinstance(caches, dict) else {caches: 1.0}
+    return {c: weight for c, weight in caches.items() if has_split(c, "validation")}
 
 
 def _check_mix(caches):

@@ -119,7 +119,8 @@ def train_text_encoder(
 
     Args:
         model: `TextEncoder`.
-        caches: str or path of a token cache, or a dict of such to weights.
+        caches: str or path of a token cache, or a dict of such to weights. The
+            validation split may be missing.
         vocabulary: `keras_parti.text.Vocabulary`.
         workdir: str or path of the run.
         steps: int. Batches of the whole run, rounded up to whole epochs.
@@ -142,6 +143,11 @@ def train_text_encoder(
     parti.check_fits(model.config, caches, vocabulary)
     words = vocabulary.fingerprint
     model.config = parti.learning_from(model.config, caches, vocabulary=words)
+    validation = None
+    if held_out := parti.held_out(caches):
+        validation = batches(
+            held_out, "validation", vocabulary, batch_size, rate=mask_rate
+        )
     epochs = -(-steps // steps_per_epoch)
     rate = warmup_cosine(learning_rate, warmup_steps, epochs * steps_per_epoch)
     compile_text_encoder(model, rate, contrastive_weight)
@@ -155,7 +161,5 @@ def train_text_encoder(
         steps_per_epoch,
         callbacks,
         verbose,
-        validation_data=batches(
-            caches, "validation", vocabulary, batch_size, rate=mask_rate
-        ),
+        validation_data=validation,
     )

@@ -224,7 +224,7 @@ def train_tokenizer(
     if revive_codes:
 
         def sample(epoch):
-            # A seed for each epoch: one dataset would go on from where it was.
+            # Other pictures for each epoch.
             order = 1_000_003 * (seed + 1) + epoch
             how = {"shuffle_seed": order, "augment": augment}
             shuffled = pictures(model, name_or_dir, "train", **how)
@@ -233,8 +233,7 @@ def train_tokenizer(
 
         last = -(-steps // steps_per_epoch) * 4 // 5
         callbacks.append(CodebookRevival(model, sample, until_epoch=last, seed=seed))
-    validation = validation_pictures(model, name_or_dir)
-    callbacks.append(Panels(validation, workdir / "logs"))
+    callbacks += panels(model, name_or_dir, workdir)
     fit(
         whole,
         name_or_dir,
@@ -265,14 +264,18 @@ def pictures(model, name_or_dir, split, **kwargs):
     return dataset.map(lambda example: example["image"])
 
 
-def validation_pictures(model, name_or_dir):
-    """Returns some pictures of the validation split, in batches that fit the memory.
+def panels(model, name_or_dir, workdir):
+    """Returns a list of the callback that shows some pictures of the validation split.
 
-    The weights of attention grow with the square of the tokens: 64 pictures of 1,024
+    It is empty where nothing is held out. Pictures are in batches that fit the memory:
+    the weights of attention grow with the square of the tokens. 64 pictures of 1,024
     take 0.3 GB a head, and as many of 4,096 would take 4.
     """
+    if not data.splits(name_or_dir).get("validation"):
+        return []
     batch = min(64, max(1, 2**26 // model.config.num_tokens**2))
-    return pictures(model, name_or_dir, "validation").take(VALIDATION).batch(batch)
+    held_out = pictures(model, name_or_dir, "validation").take(VALIDATION)
+    return [Panels(held_out.batch(batch), Path(workdir) / "logs")]
 
 
 def fit(
@@ -325,11 +328,15 @@ def fit(
     updates = epochs * steps_per_epoch
     schedule = warmup_cosine(learning_rate, warmup_steps, updates, final_share)
     training.compile(adamw(schedule, average), adamw(schedule))
-    order = {"shuffle_seed": seed, "repeat": True, "augment": augment}
-    dataset = (
-        pictures(training.generator, name_or_dir, "train", **order)
-        .batch(batch_size * training.accumulation, drop_remainder=True)
-        .map(lambda images: (images, images))
-        .prefetch(2)
-    )
-    runs.fit(training, dataset, workdir, epochs, steps_per_epoch, callbacks, verbose)
+    rows = batch_size * training.accumulation
+
+    def batches(skipped):
+        order = {"shuffle_seed": seed, "repeat": True, "skipped": skipped * rows}
+        return (
+            pictures(training.generator, name_or_dir, "train", augment=augment, **order)
+            .batch(rows, drop_remainder=True)
+            .map(lambda images: (images, images))
+            .prefetch(2)
+        )
+
+    runs.fit(training, batches, workdir, epochs, steps_per_epoch, callbacks, verbose)

@@ -14,7 +14,7 @@ from keras_parti.models import WDSR, ViTVQGAN
 from keras_parti.models.degradation import enlarge, shrink, shrink_to_tokens
 from keras_parti.models.wdsr import WDSRConfig
 from keras_parti.training.panels import MeasuredPanels
-from keras_parti.training.tokenizer import Losses, fit, players
+from keras_parti.training.tokenizer import Losses, fit, pictures, players
 
 # As WDSR was published: the mean absolute error alone.
 PLAIN = Losses({"l1": 1.0, "l2": 0.0})
@@ -176,9 +176,13 @@ def train_upsampler(
         image_size = model.scale * (tokenizer.config.image_size if tokenizer else 48)
     upsampling = Upsampling(model, image_size, tokenizer)
     terms = terms or (Losses() if tokenizer else PLAIN)
-    originals = data.load(
-        name_or_dir, "validation", image_size=image_size, augment="upsampler"
-    ).map(lambda example: example["image"])
+    callbacks = []
+    if data.splits(name_or_dir).get("validation"):
+        originals = pictures(
+            upsampling, name_or_dir, "validation", augment="upsampler"
+        ).take(VALIDATION)
+        logs = Path(workdir) / "logs"
+        callbacks.append(UpsamplingPanels(originals.batch(16), logs))
     fit(
         players(upsampling, terms, accumulated_batches),
         name_or_dir,
@@ -191,10 +195,6 @@ def train_upsampler(
         seed,
         average,
         augment="upsampler",
-        callbacks=[
-            UpsamplingPanels(
-                originals.take(VALIDATION).batch(16), Path(workdir) / "logs"
-            )
-        ],
+        callbacks=callbacks,
         verbose=verbose,
     )

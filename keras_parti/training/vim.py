@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_parti import data
 from keras_parti.data.arrays import TEXT_FEATURES
+from keras_parti.data.ordering import counted, in_order, kept
+from keras_parti.data.token_cache import has_split
 from keras_parti.losses import TokenCrossEntropy
 from keras_parti.models import VIM
 from keras_parti.optimizers import Adafactor, WarmupExponential
 from keras_parti.training import workdir as runs
-from keras_parti.training.ordering import kept, shuffled
 from keras_parti.training.parti import check_fits, learning_from
 
 CLASSES_FILE = "classes.json"
@@ -76,7 +76,7 @@ def read_classes(cache, feature):
     return classes
 
 
-def batches(cache, split, batch_size, feature=None, classes=None, seed=None):
+def batches(cache, split, batch_size, feature=None, classes=None, seed=None, skipped=0):
     """Returns batches of a token cache as VIM's `fit` takes them.
 
     Args:
@@ -88,6 +88,7 @@ def batches(cache, split, batch_size, feature=None, classes=None, seed=None):
             out.
         seed: int or None. With a seed, examples are shuffled for ever; without, each
             comes once.
+        skipped: int. First batches that are left out.
 
     Returns:
         `tf.data.Dataset` of pairs: a dict of `image_ids`, int32 `(batch,
@@ -108,11 +109,8 @@ def batches(cache, split, batch_size, feature=None, classes=None, seed=None):
 
     dataset = dataset.map(choose)
     if feature is not None:
-        dataset = dataset.filter(lambda inputs, _: inputs["labels"] >= 0)
-        # Counted, for Keras warns of a dataset that ends where its length is unknown.
-        count = dataset.reduce(np.int64(0), lambda count, _: count + 1)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    dataset = kept(dataset) if seed is None else shuffled(dataset, seed)
+        dataset = counted(dataset.filter(lambda inputs, _: inputs["labels"] >= 0))
+    dataset = in_order(kept(dataset), seed, seed is not None, skipped * batch_size)
     return dataset.batch(batch_size, drop_remainder=seed is not None).prefetch(2)
 
 
@@ -139,7 +137,8 @@ def train_vim(
 
     Args:
         model: `VIM`, with as many classes as the feature has values, or none.
-        cache: str or path of a token cache, with splits `train` and `validation`.
+        cache: str or path of a token cache, with splits `train` and `validation`,
+            which may be missing.
         workdir: str or path of the run; with classes it also receives `classes.json`,
             their names.
         feature: str or None. What tells a picture's class: `name`, `style`, `tone` or
@@ -177,15 +176,20 @@ def train_vim(
     compile_vim(model, schedule)
     if classes:
         _write_classes(Path(workdir), classes)
+    validation = None
+    if has_split(cache, "validation"):
+        validation = batches(cache, "validation", batch_size, feature, classes)
     runs.fit(
         model,
-        batches(cache, "train", batch_size, feature, classes, seed),
+        lambda skipped: batches(
+            cache, "train", batch_size, feature, classes, seed, skipped
+        ),
         workdir,
         epochs,
         steps_per_epoch,
         callbacks,
         verbose,
-        validation_data=batches(cache, "validation", batch_size, feature, classes),
+        validation_data=validation,
     )
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_parti.data.folder import report_skipped
 from keras_parti.files import written_whole
 from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.board import Board
@@ -47,9 +48,10 @@ def fit(
 
     Args:
         model: a compiled `ConfigModel`.
-        dataset: `tf.data.Dataset` that repeats for ever in an order fixed by a seed; or
-            a function that returns it without its first batches, called with their
-            number, where that is cheaper than to make them and leave them out.
+        dataset: `tf.data.Dataset` that repeats for ever, the same whenever it is gone
+            through (`keras_parti.data.ordering`); or a function that returns it without
+            its first batches, called with their number, where that is cheaper than to
+            make them and leave them out.
         workdir: str or path. Also receives `logs/` for TensorBoard and `config.json`.
         epochs: int. The whole run's epochs, those done before included.
         steps_per_epoch: int. Batches an epoch.
@@ -68,7 +70,8 @@ def fit(
     workdir.mkdir(parents=True, exist_ok=True)
     first = is_first(model)
     alone = alone_in(workdir) if first else contextlib.nullcontext()
-    with alone, sigterm_noted() as terminated:
+    with alone, sigterm_noted() as terminated, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(report_skipped)
         check_config(type(model).__name__, model.config, workdir)
         checkpoints = Checkpoints(workdir, terminated)
         while True:
