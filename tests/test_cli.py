@@ -302,7 +302,7 @@ def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, c
     assert cli.main(["generate", *PROMPTS, "--model", str(model), *flags]) == 0
     out = capsys.readouterr().out
     drawn = chain.generate([*PROMPTS[:-1], "broken \ufffd byte"], 3, 2, seed=7)
-    assert f"its {drawn['num_tokens'][3]:,} tokens" in out
+    assert f"its {drawn['prompt_tokens'][3]:,} tokens" in out
     assert out.count("cut off") == drawn["truncated"].sum() >= 2
     assert "(no prompt)" in out
     assert len(max(out.splitlines(), key=len)) < 200

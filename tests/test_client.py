@@ -43,7 +43,7 @@ def test_generate_asks_for_each_prompt_with_the_seed(client):
     grey = np.broadcast_to(ids[:, :, :1, None, None], drawn["images"].shape)
     np.testing.assert_array_equal(drawn["images"], grey)
     lengths = [len(prompt.encode()) for prompt in PROMPTS]
-    np.testing.assert_array_equal(drawn["num_tokens"], lengths)
+    np.testing.assert_array_equal(drawn["prompt_tokens"], lengths)
     np.testing.assert_array_equal(drawn["truncated"], np.array(lengths) > 20)
 
 
@@ -122,7 +122,7 @@ def test_prompts_that_are_no_text_are_a_type_error(client):
 
 
 def test_odd_bytes_of_a_shell_are_sent(client):
-    assert client.generate(["caf\udce9"], num_samples=1)["num_tokens"] == [6]
+    assert client.generate(["caf\udce9"], num_samples=1)["prompt_tokens"] == [6]
 
 
 def test_pictures_that_are_none_are_refused(client):

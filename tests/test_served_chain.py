@@ -76,7 +76,7 @@ def test_what_a_request_leaves_out_has_its_default(exported_client):
 def test_long_prompts_are_cut_and_reported(small_chain, exported_client):
     drawn = exported_client.generate([LONG, "red fox"], num_samples=1)
     assert drawn["truncated"].tolist() == [True, False]
-    assert drawn["num_tokens"][0] > 2000
+    assert drawn["prompt_tokens"][0] > 2000
     assert_same(drawn, small_chain.generate([LONG, "red fox"], num_samples=1))
 
 

@@ -211,7 +211,7 @@ def report(prompts, drawn):
         print(f"  {scores}  {short(prompt)}")
         if drawn["truncated"][row]:
             print(
-                f"          its {drawn['num_tokens'][row]:,} tokens are more than the "
+                f"          its {drawn['prompt_tokens'][row]:,} tokens are more than the "
                 "model reads: the end was cut off"
             )
 

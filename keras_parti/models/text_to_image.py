@@ -149,8 +149,8 @@ class TextToImage:
             A dict of `images`, uint8 `(prompts, keep, size, size, 3)`; `score`, float32
             `(prompts, keep)`, by which they were chosen: the reranker's cosine of
             picture and prompt, or without one the mean log-likelihood of a token in
-            nats; `ids`, int32 `(prompts, keep, num_tokens)`; `num_tokens`, int32
-            `(prompts,)`, ids of the whole prompt; `truncated`, bool `(prompts,)`.
+            nats; `ids`, int32 `(prompts, keep, num_tokens)`; `prompt_tokens`,
+            int32 `(prompts,)`, ids of the whole prompt; `truncated`, bool `(prompts,)`.
 
         Raises:
             ValueError: where an option is outside its range, or a score is not
@@ -378,7 +378,7 @@ class TextToImage:
             "images": self.decode(ids),
             "score": np.take_along_axis(score, best, axis=1),
             "ids": ids,
-            "num_tokens": text["num_tokens"],
+            "prompt_tokens": text["num_tokens"],
             "truncated": text["truncated"],
         }
 

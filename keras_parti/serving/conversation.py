@@ -53,7 +53,7 @@ class Conversation(Exchange):
         Returns:
             A dict of arrays: `images` uint8 `(prompts, keep, height, width, 3)`,
             `score` float32 `(prompts, keep)`, `ids` int32 `(prompts, keep, length)`,
-            `num_tokens` int32 and `truncated` bool `(prompts,)`.
+            `prompt_tokens` int32 and `truncated` bool `(prompts,)`.
 
         Raises:
             ValueError: The server refuses the request; its words.
@@ -81,7 +81,7 @@ class Conversation(Exchange):
             "images": images,
             "score": rows["score"],
             "ids": rows["ids"],
-            "num_tokens": rows["prompt_tokens"],
+            "prompt_tokens": rows["prompt_tokens"],
             "truncated": rows["truncated"],
         }
 
