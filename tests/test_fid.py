@@ -11,6 +11,8 @@ from keras_parti import cli
 from keras_parti.evaluation import fid
 from keras_parti.evaluation.prompt_run import read_records
 from keras_parti.evaluation.statistics import Statistics
+from keras_parti.models import ViTVQGAN
+from keras_parti.pixels import to_floats, to_uint8
 
 HEADER = "Prompt\tCategory\tChallenge\tNote\n"
 
@@ -118,6 +120,31 @@ def test_the_command_draws_compares_and_goes_on_from_its_files(
     again = ["--images", files[0], "--against", files[1], "--out", str(tmp_path / "b")]
     assert cli.main(["evaluate", "fid", *again]) == 0
     assert json.loads((tmp_path / "b" / "results.json").read_text()) == results
+
+
+def test_a_tokenizer_is_measured_by_its_reconstructions(folder, tmp_path, capsys):
+    tokenizer = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    tokenizer.save_dir(tmp_path / "tokenizer")
+    command = ["evaluate", "fid", "--tokenizer", str(tmp_path / "tokenizer")]
+    command += ["--features", "pixels", "--out", str(tmp_path / "out"), "--against"]
+    assert cli.main([*command, f"{folder}:validation"]) == 0
+    pictures, _ = fid.named_pictures(
+        f"{folder}:validation", tokenizer.config.image_size
+    )
+    originals = np.stack([image for _, image in pictures])
+    rebuilt = to_uint8(np.asarray(tokenizer.reconstruct(to_floats(originals))))
+    network = fid.feature_network("pixels")
+    for side, images in (("real", originals), ("drawn", rebuilt)):
+        found = Statistics.load(tmp_path / "out" / f"{side}.npz")
+        assert found.count == 11
+        expected = network(images)["features"].mean(axis=0)
+        np.testing.assert_allclose(found.mean, expected, atol=1e-6)
+    for wrong, message in (
+        ([f"{folder}:validation", "--image-size", "64"], "--image-size must be"),
+        ([str(tmp_path / "out" / "real.npz")], "pictures, not statistics"),
+    ):
+        assert cli.main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_command_draws_prompts_and_writes_the_page(exported, tmp_path, capsys):

@@ -1,9 +1,12 @@
 """`keras-parti evaluate fid`: distances of drawn pictures from real ones."""
 
+import functools
+
 import numpy as np
 from PIL import Image
 
 from keras_parti import sampling
+from keras_parti.cli.measure import Compiled
 from keras_parti.cli.prompts import asked, scored_by
 from keras_parti.evaluation.fid import (
     captions,
@@ -14,6 +17,8 @@ from keras_parti.evaluation.fid import (
     write_comparison,
 )
 from keras_parti.evaluation.prompt_run import draw_prompts, read_records
+from keras_parti.models import ViTVQGAN
+from keras_parti.training.workdir import model_dir
 
 
 def fid(args):
@@ -23,16 +28,25 @@ def fid(args):
     if args.images is None or not all(s.endswith(".npz") for s in sources):
         network = feature_network(args.features, args.weights, args.dtype)
     options = {"count": args.count, "seed": args.seed}
-    coca = None
-    if args.images:
-        drawn = collect(args.images, network, args.image_size, "drawn", **options)
+    crop = {"augment": "transformer" if args.crop == "near-centre" else None}
+    coca, tokenizer, size = None, None, args.image_size or 256
+    if args.tokenizer:
+        tokenizer = Compiled(ViTVQGAN.load_dir(model_dir(args.tokenizer)))
+        size = tokenizer.config.image_size
+        if args.image_size not in (None, size):
+            raise ValueError(
+                f"--image-size must be {size}, that of the tokenizer, or left out. "
+                f"Received: {args.image_size}"
+            )
+    of_real = functools.partial(collect, args.against, network, size, **options, **crop)
+    if tokenizer:
+        drawn = of_real("reconstructed", tokenizer)
+    elif args.images:
+        drawn = collect(args.images, network, size, "drawn", **options)
     else:
-        drawn, coca = _draw(args, network, options)
+        drawn, coca = _draw(args, network, size, options)
     drawn.save(args.out / "drawn.npz")
-    crop = "transformer" if args.crop == "near-centre" else None
-    real = collect(
-        args.against, network, args.image_size, "real", augment=crop, **options
-    )
+    real = of_real("real")
     real.save(args.out / "real.npz")
     results = compare(real, drawn, args.seed)
     if coca is not None:
@@ -41,7 +55,7 @@ def fid(args):
     print(f"Wrote {args.out}")
 
 
-def _draw(args, network, options):
+def _draw(args, network, size, options):
     """Statistics of the best picture of each caption, drawn or there already.
 
     And the mean of what the model's CoCa says of these pictures; None without one.
@@ -73,9 +87,8 @@ def _draw(args, network, options):
     def pictures():
         for record in best.values():
             with Image.open(args.out / "pictures" / record["file"]) as picture:
-                size = (args.image_size, args.image_size)
-                if picture.size != size:
-                    picture = picture.resize(size, Image.Resampling.BICUBIC)
+                if picture.size != (size, size):
+                    picture = picture.resize((size, size), Image.Resampling.BICUBIC)
                 yield record["file"], np.asarray(picture.convert("RGB"))
 
     found = picture_statistics(pictures(), network, len(best), "drawn")

@@ -1,9 +1,11 @@
 """Distances of drawn pictures from real ones: sources, statistics, a table."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -12,7 +14,7 @@ from keras_parti.evaluation import distances
 from keras_parti.evaluation.parti_prompts import Prompt
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.statistics import Statistics
-from keras_parti.pixels import to_uint8
+from keras_parti.pixels import to_floats, to_uint8
 
 if TYPE_CHECKING:
     from keras_parti.evaluation.inception import InceptionFeatures
@@ -153,6 +155,24 @@ def named_pictures(source, image_size, *, augment=None, count=None, seed=0):
     return generate(), wanted
 
 
+def reconstructions(tokenizer, pictures):
+    """Encodes and decodes pictures as they come.
+
+    Args:
+        tokenizer: with `encode` and `decode`, such as a `ViTVQGAN`.
+        pictures: iterable of pairs (name, uint8 picture), all of the tokenizer's size.
+
+    Yields:
+        Pairs of the same names and the tokenizer's pictures, uint8.
+    """
+    pictures = iter(pictures)
+    while batch := list(itertools.islice(pictures, BATCH)):
+        names, images = zip(*batch, strict=True)
+        rebuilt = tokenizer.decode(tokenizer.encode(to_floats(np.stack(images))))
+        rebuilt = np.clip(keras.ops.convert_to_numpy(rebuilt), 0.0, 1.0)
+        yield from zip(names, to_uint8(rebuilt), strict=True)
+
+
 def captions(source, count=None, seed=0):
     """Returns a caption for each picture that `named_pictures` chooses.
 
@@ -219,7 +239,7 @@ def split_source(source):
     return name, [split]
 
 
-def collect(sources, network, image_size, label="features", **options):
+def collect(sources, network, image_size, label="features", tokenizer=None, **options):
     """Joins the statistics of several sources.
 
     Args:
@@ -228,17 +248,29 @@ def collect(sources, network, image_size, label="features", **options):
         network: as `feature_network` returns it, or None where all are files.
         image_size: int.
         label: str for the progress bar.
+        tokenizer: None, or one whose reconstructions of the pictures are taken in their
+            place, see `reconstructions`.
         **options: of `named_pictures`.
 
     Returns:
         `Statistics`.
+
+    Raises:
+        ValueError: statistics are to be reconstructed; or as `named_pictures`.
+        FileNotFoundError: as `named_pictures`.
     """
     joined = None
     for source in sources:
         if str(source).endswith(".npz"):
+            if tokenizer is not None:
+                raise ValueError(
+                    f"A tokenizer reconstructs pictures, not statistics: {source}"
+                )
             part = Statistics.load(source)
         else:
             pictures, total = named_pictures(source, image_size, **options)
+            if tokenizer is not None:
+                pictures = reconstructions(tokenizer, pictures)
             part = picture_statistics(pictures, network, total, label)
         if joined is None:
             joined = part
