@@ -1,4 +1,4 @@
-"""A labelled picture set in memory, as the measures here need it."""
+"""A labelled picture set, as the measures here need it: its pictures lie in a file."""
 
 import dataclasses
 import os
@@ -16,7 +16,8 @@ from keras_parti.pixels import to_uint8
 class Pictures:
     """Pictures with what is said of them; all fields are equally long.
 
-    About 12 kB a picture of 64 x 64: 140 MB for 11,000.
+    Those of a picture set lie in a file, see `load_images`: in memory is what is said
+    of them, some hundred bytes a picture. Those of an `.npz` file are in memory.
     """
 
     images: np.ndarray  # uint8 (batch, height, width, 3)
@@ -60,10 +61,14 @@ class Pictures:
     @classmethod
     def from_examples(cls, examples: Iterable[dict[str, Any]]) -> Self:
         """Collects the single examples of `keras_parti.data.load`."""
-        images, texts = [], []
-        for example in examples:
-            images.append(to_uint8(example["image"]))
-            texts.append(plain_texts(example))
+        texts: list[dict[str, Any]] = []
+
+        def read():
+            for example in examples:
+                texts.append(plain_texts(example))
+                yield example["image"]
+
+        images = in_a_file(read())
         columns = {key: [text[key] for text in texts] for key in (texts or [{}])[0]}
         return cls.from_arrays({"image": images, **columns})
 
@@ -106,16 +111,16 @@ class Pictures:
 
     @classmethod
     def join(cls, parts: Iterable[Self]) -> Self:
-        """Returns all pictures of several sets, in their order."""
+        """Returns all pictures of several sets, in their order, in a file."""
         parts = [part for part in parts if len(part)]
         if not parts:
             raise ValueError("There are no pictures in any of the sets.")
-        columns = [
-            np.concatenate([getattr(part, field) for part in parts])
-            for field in ("images", "prompts", "names", "styles", "tones")
-        ]
-        images, prompts, names, styles, tones = columns
+        images = in_a_file(image for part in parts for image in part.images)
         synonyms = [texts for part in parts for texts in part.synonyms]
+        prompts, names, styles, tones = (
+            np.concatenate([getattr(part, field) for part in parts])
+            for field in ("prompts", "names", "styles", "tones")
+        )
         return cls(images, prompts, synonyms, names, styles, tones)
 
 
@@ -135,10 +140,35 @@ def load_images(
     """
     from keras_parti.data.datasets import load  # needs TensorFlow
 
-    shape, count = (image_size, image_size, 3), 0
+    examples = load(name_or_dir, split, image_size=image_size)
+    images = in_a_file(example["image"] for example in examples)
+    return images.reshape(-1, image_size, image_size, 3)  # where there are none, too
+
+
+def in_a_file(pictures):
+    """Writes pictures one by one to a file that nobody else sees.
+
+    Args:
+        pictures: iterable of arrays `(height, width, 3)`, uint8 or float in [0, 1], all
+            of one size.
+
+    Returns:
+        uint8 `(n, height, width, 3)`, read-only. The file goes with the array: however
+        many there are, those in use alone are in memory.
+
+    Raises:
+        ValueError: pictures of several sizes.
+    """
+    shape, count = (0, 0, 3), 0
     with tempfile.TemporaryFile() as file:
-        for example in load(name_or_dir, split, image_size=image_size):
-            file.write(to_uint8(example["image"]).tobytes())
+        for picture in map(to_uint8, pictures):
+            if count and picture.shape != shape:
+                raise ValueError(
+                    "All pictures must have one size: give one to resize them to. "
+                    f"Received: {shape} and {picture.shape}"
+                )
+            shape = picture.shape
+            file.write(picture.tobytes())
             count += 1
         file.flush()
         if not count:
