@@ -24,6 +24,7 @@ from keras_parti.losses import LOSS_WEIGHTS
 from keras_parti.models import Parti, TextToImage, ViTVQGAN
 from keras_parti.presets import PARTI, VIT_VQGAN
 from keras_parti.serving.card import check_card
+from keras_parti.serving.client import Client
 from keras_parti.serving.export import export
 from keras_parti.text import Vocabulary, train_vocabulary
 from keras_parti.training.detokenizer import train_detokenizer
@@ -154,6 +155,12 @@ def test_the_sampling_options_are_those_of_the_library():
     defaults = {name: row[3] for name, row in options.SAMPLING.items()}
     assert ranges == sampling.RANGES
     assert defaults == sampling.DEFAULTS
+    # A client's are written down as well, because it starts without Keras.
+    best = (sampling.NUM_SAMPLES, sampling.KEEP)
+    assert best == (options.NUM_SAMPLES, options.KEEP)
+    assert inspect.signature(Client).parameters["best"].default == best
+    generate = inspect.signature(Client.generate).parameters
+    assert generate["num_samples"].default == sampling.NUM_SAMPLES
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
+    NUM_SAMPLES,
     add_average,
     add_command,
     add_preset,
@@ -103,7 +104,8 @@ def add_matching_evaluation(kinds):
     required(command, "--out", "DIR", "where to write", new_folder)
     option(command, "--parti", "DIR", "workdir or model folder of a Parti", folder)
     option(command, "--tokenizer", "DIR", "that of its ViT-VQGAN", folder)
-    option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
+    words = "pictures drawn for a prompt"
+    option(command, "--num-samples", "N", words, integer(1), NUM_SAMPLES)
     words = "how closely to follow the text; 1 is no guidance"
     option(command, "--guidance-scale", "S", words, number(0, 30), 1.0)
     option(command, "--count", "N", "prompts at most", integer(1), 100)

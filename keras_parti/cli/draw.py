@@ -41,7 +41,8 @@ def demo(args):
     """Draws pictures with the shipped model, through a server of its own."""
     check_writable(args.out)
     model, begun = shipped_model(), time.monotonic()
-    prompts, num_samples, keep = list(args.prompts), 16, 4
+    prompts = list(args.prompts)
+    num_samples, keep = sampling.NUM_SAMPLES, sampling.KEEP
     if not prompts:
         prompts, num_samples, keep = list(DEMO_PROMPTS), 8, 1
     print(f"Starting a gRPC server with {model} ...", flush=True)
@@ -210,9 +211,10 @@ def report(prompts, drawn):
         scores = " ".join(f"{score:6.2f}" for score in drawn["score"][row])
         print(f"  {scores}  {short(prompt)}")
         if drawn["truncated"][row]:
+            count = drawn["prompt_tokens"][row]
             print(
-                f"          its {drawn['prompt_tokens'][row]:,} tokens are more than the "
-                "model reads: the end was cut off"
+                f"          its {count:,} tokens are more than the model reads: the "
+                "end was cut off"
             )
 
 

@@ -3,6 +3,8 @@
 from keras_parti.cli.coca_parser import add_matching_evaluation
 from keras_parti.cli.options import (
     DATA,
+    KEEP,
+    NUM_SAMPLES,
     add_command,
     add_dtype,
     add_sampling,
@@ -70,7 +72,8 @@ def add_evaluate(commands):
     add_where(command)
     required(command, "--data", "NAME", DATA)
     required(command, "--out", "DIR", "where to write", new_folder)
-    option(command, "--num-samples", "N", "pictures drawn for a prompt", integer(1), 16)
+    words = "pictures drawn for a prompt"
+    option(command, "--num-samples", "N", words, integer(1), NUM_SAMPLES)
     command.add_argument(
         "--guidance-scale",
         metavar="S",
@@ -129,7 +132,7 @@ def _add_parti_prompts(kinds):
         integer(1),
     )
     option(command, "--num-samples", "N", "pictures of a prompt", integer(1, 4096), 1)
-    option(command, "--keep", "K", "best of these on the page", integer(1), 4)
+    option(command, "--keep", "K", "best of these on the page", integer(1), KEEP)
     add_sampling(command)
     option(command, "--seed", "N", "seed of the first picture", integer(), 0)
     option(command, "--shard", "I/N", "draw prompts I, I+N, ... only", shard, "0/1")
@@ -147,19 +150,28 @@ def _add_fid(kinds):
         "picture set or folder, with its split behind a colon, or an .npz file of "
         "statistics, which this command writes for both sides; several are joined. "
         "With --model or --server the pictures are drawn first, one for each caption "
-        "of the real ones, and the command goes on where it was interrupted.",
+        "of the real ones, and the command goes on where it was interrupted; with "
+        "--tokenizer they are its reconstructions of the real ones.",
         "keras-parti evaluate fid --model saved_models/emoji "
         "--against emoji_captions/small:validation \\\n  --features image "
         "--image-size 64 --out results/fid\n"
         "keras-parti evaluate fid --images drawn --against coco:validation "
         "--crop near-centre \\\n  --count 30000 --features inception "
         "--weights pt_inception-2015-12-05-6726825d.pth --out results/fid\n"
+        "keras-parti evaluate fid --tokenizer runs/tokenizer "
+        "--against emoji_captions/small:validation \\\n  --out results/rfid\n"
         "keras-parti evaluate fid --images a/drawn.npz b/drawn.npz "
         "--against a/real.npz --out results/all",
     )
     where = add_where(command)
     where.add_argument(
         "--images", metavar="SOURCE", nargs="+", help="pictures that are there already"
+    )
+    where.add_argument(
+        "--tokenizer",
+        metavar="DIR",
+        type=folder,
+        help="reconstructions of a ViT-VQGAN, its workdir or model folder, at its size",
     )
     command.add_argument(
         "--against", metavar="SOURCE", nargs="+", required=True, help="real pictures"
@@ -185,7 +197,8 @@ def _add_fid(kinds):
         "Of inception alone: bfloat16 is faster where the processor has it, and gives "
         "statistics of its own",
     )
-    option(command, "--image-size", "N", "side of the pictures", integer(8, 4096), 256)
+    words = "side of the pictures (default 256; with --tokenizer its own)"
+    option(command, "--image-size", "N", words, integer(8, 4096))
     command.add_argument(
         "--crop",
         choices=["centre", "near-centre"],
@@ -221,7 +234,8 @@ def add_explain(commands):
         type=folder,
         help="a folder of Keras parts, as `TextToImage.save` writes it",
     )
-    option(command, "--num-samples", "N", "pictures to choose from", integer(1), 16)
+    words = "pictures to choose from"
+    option(command, "--num-samples", "N", words, integer(1), NUM_SAMPLES)
     add_sampling(command)
     option(command, "--seed", "N", "seed of the first picture", integer(), 0)
     required(command, "--out", "FILE.png", "the page to write", picture_file)

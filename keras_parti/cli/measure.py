@@ -3,14 +3,17 @@
 import numpy as np
 
 from keras_parti.cli.prompts import asked, scored_by
+from keras_parti.cli.upscale import load
 from keras_parti.compiled import compiled
 from keras_parti.evaluation.matching import evaluate_matching
 from keras_parti.evaluation.pictures import load_images, load_splits
 from keras_parti.evaluation.reconstruction import evaluate_reconstruction
 from keras_parti.evaluation.retrieval import evaluate_retrieval
-from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN
+from keras_parti.evaluation.upscaling import evaluate_upscaling
+from keras_parti.models import CoCa, Parti, TextToImage, ViTVQGAN, load_perceptual
 from keras_parti.pixels import to_floats
 from keras_parti.text import Vocabulary
+from keras_parti.training.upsampler import Upsampling
 from keras_parti.training.workdir import model_dir
 
 BEST_OF = (1, 4, 16)
@@ -90,6 +93,40 @@ def matching(args):
         num_queries=args.count,
         model_name=parti.fingerprint() if args.parti else "",
         seed=args.seed,
+    )
+    _tell(args.out)
+
+
+def upscaling(args):
+    """Measures upsamplers."""
+    models, upscalers = [], {}
+    for path in args.upsampler:
+        model, run = load(path)
+        models.append(model)
+        folder = path.resolve()
+        name = folder.parent.name if folder.name == "model" else folder.name
+        upscalers[f"WDSR {name}" if len(args.upsampler) > 1 else "WDSR"] = run
+    if len(upscalers) < len(models):
+        raise ValueError(
+            "Folders of --upsampler must differ in their names. Received: "
+            + " ".join(map(str, args.upsampler))
+        )
+    scale = models[0].scale
+    if any(model.scale != scale for model in models):
+        scales = ", ".join(str(model.scale) for model in models)
+        raise ValueError(
+            f"Models of --upsampler must be of one scale. Received: {scales}"
+        )
+    tokenizer, size = None, args.image_size or 256
+    if args.tokenizer:
+        tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+        size = args.image_size or scale * tokenizer.config.image_size
+    size -= size % scale
+    perceptual = load_perceptual(args.perceptual) if args.perceptual else None
+    degrade = Upsampling(models[0], size, tokenizer).degrade
+    pictures = load_images(args.data, args.split, size)
+    evaluate_upscaling(
+        upscalers, degrade, pictures, scale, args.out, perceptual=perceptual
     )
     _tell(args.out)
 

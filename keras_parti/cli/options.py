@@ -18,6 +18,7 @@ SAMPLING = {
     "top_k": (int, 0, 2**31 - 1, 0, "K", "draw from the K likeliest ids; 0 from all"),
     "top_p": (float, 0.0, 1.0, 1.0, "P", "draw from the fewest ids of probability P"),
 }  # fmt: skip
+NUM_SAMPLES, KEEP = 16, 4
 
 # Bounds of 64-bit integers, from which on a range has no end worth saying.
 LIMITLESS = 2**63 - 1

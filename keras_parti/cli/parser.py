@@ -4,6 +4,8 @@ from keras_parti import __version__
 from keras_parti.cli.evaluation_parser import add_evaluate, add_explain
 from keras_parti.cli.options import (
     DATA,
+    KEEP,
+    NUM_SAMPLES,
     Parser,
     add_command,
     add_sampling,
@@ -119,7 +121,7 @@ def _add_generate(commands):
         "N",
         "pictures drawn for each prompt",
         integer(1, 4096),
-        16,
+        NUM_SAMPLES,
     )
     option(
         command,
@@ -212,9 +214,9 @@ def _add_export(commands):
         "N",
         "pictures that the signature generate_best draws",
         integer(1, 4096),
-        16,
+        NUM_SAMPLES,
     )
-    option(command, "--keep", "K", "best pictures it returns", integer(1), 4)
+    option(command, "--keep", "K", "best pictures it returns", integer(1), KEEP)
     command.add_argument(
         "--dtype",
         choices=["float32", "bfloat16"],

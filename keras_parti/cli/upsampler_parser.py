@@ -78,7 +78,7 @@ def add_upscaling_evaluation(kinds):
     command = add_command(
         kinds,
         "upscaling",
-        "upscale:evaluate",
+        "measure:upscaling",
         "PSNR and SSIM of upsamplers, beside bicubic",
         "Makes the pictures of a split small, as in training, enlarges them again, and "
         "compares, beside nearest and bicubic interpolation. Writes a strip nearest, "

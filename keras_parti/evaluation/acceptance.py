@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from keras_parti.models.choosing import best_first
 from keras_parti.pixels import to_floats
 from keras_parti.typing import Tensor
 
@@ -69,15 +70,14 @@ def draw_accepted(
         logits = np.asarray(classifier(to_floats(images)), "float32")
         drawn.append(images)
         found.append(log_probability(logits, rows[part]))
-    images = np.concatenate(drawn).reshape(len(labels), num_samples, *images.shape[1:])
-    scores = np.concatenate(found).reshape(len(labels), num_samples)
-    kept = math.ceil(acceptance_rate * num_samples)
-    # Of equal scores the earlier seed comes first.
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :kept]
-    index = np.arange(len(labels))[:, None]
-    return {"images": images[index, best], "score": scores[index, best]} | {
-        "seed": seed + best.astype("int64")
+    columns = {
+        "images": np.concatenate(drawn),
+        "score": np.concatenate(found),
+        "seed": seeds,
     }
+    shape = (len(labels), num_samples)
+    columns = {n: each.reshape(*shape, *each.shape[1:]) for n, each in columns.items()}
+    return best_first(columns, math.ceil(acceptance_rate * num_samples))
 
 
 def log_probability(logits, labels):

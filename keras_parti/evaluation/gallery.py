@@ -174,6 +174,16 @@ def strip(
     return page
 
 
+def evenly(count, columns):
+    """Returns places of pictures for a strip, spread over a set of them.
+
+    Args:
+        count: int. Pictures of the set.
+        columns: int. Places, or fewer where the set has fewer pictures.
+    """
+    return np.unique(np.linspace(0, count - 1, columns).astype(int))
+
+
 def _checked(images):
     images = check_pictures(images)
     return images if images.dtype == np.uint8 else to_uint8(np.clip(images, 0.0, 1.0))

@@ -28,6 +28,7 @@ from keras_parti.evaluation.samples import draw_samples
 from keras_parti.metrics import recall
 from keras_parti.models import CoCa
 from keras_parti.models.choosing import similarities
+from keras_parti.sampling import NUM_SAMPLES
 from keras_parti.text import Vocabulary
 
 COUNTS = (1, 5)
@@ -55,7 +56,7 @@ def evaluate_matching(
     *,
     generate: Callable[..., dict[str, np.ndarray]] | None = None,
     features: str = "joined",
-    num_samples: int = 16,
+    num_samples: int = NUM_SAMPLES,
     guidance_scale: float = 1.0,
     num_queries: int = 100,
     model_name: str = "",

@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.evaluation.features import PixelFeatures
-from keras_parti.evaluation.gallery import strip
+from keras_parti.evaluation.gallery import evenly, strip
 from keras_parti.evaluation.pictures import Pictures
-from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
-from keras_parti.pixels import to_floats
+from keras_parti.pixels import check_pictures, to_floats
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
 COLUMNS = 10  # of the strip
@@ -37,8 +37,8 @@ def evaluate_reconstruction(
     Args:
         tokenizer: with `encode` (images to ids), `decode` (ids to images in [0, 1]) and
             `config.num_codes`, such as a `ViTVQGAN`.
-        pictures: uint8 `(n, height, width, 3)`, 11 pixels or more along each side, or
-            `Pictures`.
+        pictures: uint8, or float in [0, 1], `(n, height, width, 3)`, 11 pixels or more
+            along each side, or `Pictures`.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
         batch_size: int.
         shown: ints or None. Places of the pictures that the strip shows; None for
@@ -56,18 +56,14 @@ def evaluate_reconstruction(
         ValueError: no pictures, or of another size than the tokenizer's; or a place
             where there is none.
     """
-    images = np.asarray(getattr(pictures, "images", pictures))
-    if images.ndim != 4 or not len(images) or images.dtype != np.uint8:
-        raise ValueError(
-            "`pictures` must be uint8 (n, height, width, 3), n at least 1. "
-            f"Received: {images.dtype} {images.shape}"
-        )
+    images = check_pictures(getattr(pictures, "images", pictures), "pictures")
     num_codes = tokenizer.config.num_codes
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
     scores: dict[str, dict] = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
-    even = np.unique(np.linspace(0, len(images) - 1, COLUMNS).astype(int))
-    places = even if shown is None else np.asarray(shown, int)
+    if shown is None:
+        shown = evenly(len(images), COLUMNS)
+    places = np.asarray(shown, int)
     if (
         places.ndim != 1
         or not len(places)
@@ -106,8 +102,8 @@ def evaluate_reconstruction(
         "ssim": {name: float(v.mean()) for name, v in scores["ssim"].items()},
         "l1": float(scores["l1"]["tokenizer"].mean()),
         "l2": float(scores["l2"]["tokenizer"].mean()),
-        "psnr_quantiles": _quantiles(scores["psnr"]["tokenizer"]),
-        "ssim_quantiles": _quantiles(scores["ssim"]["tokenizer"]),
+        "psnr_quantiles": quantiles(scores["psnr"]["tokenizer"]),
+        "ssim_quantiles": quantiles(scores["ssim"]["tokenizer"]),
         "thumbnail_size": size,
         "usage": float(usage.result()),
         "perplexity": float(perplexity.result()),
@@ -133,11 +129,6 @@ def _compare(images, copies):
         "l1": np.abs(error).mean((1, 2, 3)),
         "l2": np.square(error).mean((1, 2, 3)),
     }
-
-
-def _quantiles(values):
-    found = np.percentile(values, [5, 50, 95]).tolist()
-    return dict(zip(("5 %", "50 %", "95 %"), found, strict=True))
 
 
 def thumbnail(images, size=THUMBNAIL):

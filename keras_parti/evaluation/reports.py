@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 
 def write_report(out, results, table):
     """Writes `results.json` and `table.md` into a folder, which is made.
@@ -17,6 +19,11 @@ def write_report(out, results, table):
     text = json.dumps(results, indent=2, ensure_ascii=False)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
+
+
+def quantiles(values):
+    """Returns a dict of the values that 5 %, 50 % and 95 % of some are below."""
+    return {f"{share} %": float(np.percentile(values, share)) for share in (5, 50, 95)}
 
 
 def markdown_table(header, rows):

@@ -27,6 +27,7 @@ from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import best_of_weights, draw_samples
 from keras_parti.pixels import to_floats, to_uint8
+from keras_parti.sampling import NUM_SAMPLES
 from keras_parti.typing import Tensor
 
 # Words of the tables.
@@ -79,7 +80,7 @@ def evaluate_retrieval(
     *,
     features: Sequence[str] = ("joined", "image", "pixels"),
     num_queries: int = 100,
-    num_samples: int = 16,
+    num_samples: int = NUM_SAMPLES,
     guidance_scale: float = 1.5,
     guidance_scales: Sequence[float] = (1.0, 1.5, 3.0),
     best_of: Sequence[int] = (1, 4, 16),

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from keras_parti.evaluation.gallery import strip
-from keras_parti.evaluation.reports import markdown_table, write_report
+from keras_parti.evaluation.gallery import evenly, strip
+from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import psnr, ssim
 from keras_parti.models import Perceptual
 from keras_parti.models.degradation import enlarge
-from keras_parti.pixels import to_floats
+from keras_parti.pixels import check_pictures, to_floats
 from keras_parti.typing import Tensor
 
 INTERPOLATIONS = ("nearest", "bicubic")
@@ -47,8 +47,8 @@ def evaluate_upscaling(
         degrade: function of originals to small pictures, both float NumPy or tensors
             `(batch, height, width, 3)` in `[0, 1]`, of `keras_parti.models.degradation`
             or of `keras_parti.training.upsampler.Upsampling`.
-        pictures: uint8 `(n, height, width, 3)`, the originals, 11 pixels or more along
-            each side; sides that `scale` does not divide are cut.
+        pictures: uint8, or float in [0, 1], `(n, height, width, 3)`, the originals, 11
+            pixels or more along each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
         perceptual: `keras_parti.models.Perceptual` or None, to measure LPIPS too.
@@ -64,12 +64,7 @@ def evaluate_upscaling(
     Raises:
         ValueError: no pictures.
     """
-    pictures = np.asarray(pictures)
-    if pictures.ndim != 4 or not len(pictures) or pictures.dtype != np.uint8:
-        raise ValueError(
-            "`pictures` must be uint8 (n, height, width, 3), n at least 1. "
-            f"Received: {pictures.dtype} {pictures.shape}"
-        )
+    pictures = check_pictures(pictures, "pictures")
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
     measures = {"psnr": psnr, "ssim": ssim}
@@ -79,7 +74,7 @@ def evaluate_upscaling(
     scores: dict[str, dict[str, list[float]]] = {
         measure: {name: [] for name in names} for measure in measures
     }
-    shown = np.unique(np.linspace(0, len(pictures) - 1, columns).astype(int))
+    shown = evenly(len(pictures), columns)
     strips: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "original")}
     for index in tqdm(range(len(pictures)), "upscaling", unit="picture", disable=None):
         original = to_floats(pictures[index : index + 1])
@@ -110,10 +105,7 @@ def evaluate_upscaling(
     for name in upscalers:
         gain = np.subtract(scores["psnr"][name], scores["psnr"]["bicubic"])
         results["better"][name] = float(np.mean(gain > 0))
-        found = map(float, np.percentile(gain, [5, 50, 95]))
-        results["gain_quantiles"][name] = dict(
-            zip(("5 %", "50 %", "95 %"), found, strict=True)
-        )
+        results["gain_quantiles"][name] = quantiles(gain)
     write_report(out, results, _report(results))
     rows = [(name, np.stack(windows)) for name, windows in strips.items()]
     strip(rows, size=4 * min(width, WINDOW)).save(Path(out) / "strip.png")
@@ -159,8 +151,8 @@ def _report(results):
     ]
     lines = [markdown_table(header, rows), ""]
     lines.append(f"Pictures: {results['pictures']:,}, ×{results['scale']}.")
-    for name, quantiles in results["gain_quantiles"].items():
-        low, middle, high = quantiles.values()
+    for name, gains in results["gain_quantiles"].items():
+        low, middle, high = gains.values()
         lines.append(
             f"The PSNR of {name} is above bicubic's in "
             f"{100 * results['better'][name]:.0f} % of them; 5 %, 50 % and 95 % are "

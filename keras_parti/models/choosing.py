@@ -1,9 +1,26 @@
-"""Which of several pictures fits a text best, by a CoCa, as Parti chooses."""
+"""Which of several pictures are kept: the best by a score, such as a CoCa's."""
 
 import numpy as np
 from keras import ops
 
 from keras_parti.pixels import to_floats
+
+
+def best_first(columns, keep):
+    """Chooses the samples of the highest score.
+
+    Args:
+        columns: dict of arrays `(rows, samples, ...)`, `score` among them.
+        keep: int. How many samples of a row.
+
+    Returns:
+        A dict of the same names to arrays `(rows, keep, ...)`, best first. Of equal
+        scores the earlier sample comes first, as in the graph that is served.
+    """
+    score = columns["score"]
+    best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
+    rows = np.arange(len(score))[:, None]
+    return {name: each[rows, best] for name, each in columns.items()}
 
 
 def reading(reranker, vocabulary):

@@ -11,6 +11,7 @@ import numpy as np
 from keras_parti import sampling
 from keras_parti.compiled import compiled
 from keras_parti.models.base import check_finite_weights
+from keras_parti.models.choosing import best_first
 from keras_parti.models.pictures import to_uint8
 from keras_parti.models.vim import VIM
 from keras_parti.models.vit_vqgan import ViTVQGAN
@@ -103,14 +104,10 @@ class ClassToImage:
         )
         ids = outputs["ids"].reshape(len(labels), num_samples, -1)
         score = outputs["score"].reshape(len(labels), num_samples)
-        best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
-        ids = np.take_along_axis(ids, best[..., None], axis=1)
-        images = self._pictures(ids.reshape(-1, ids.shape[-1]))
-        return {
-            "images": images.reshape(*ids.shape[:2], *images.shape[1:]),
-            "score": np.take_along_axis(score, best, axis=1),
-            "ids": ids,
-        }
+        kept = best_first({"score": score, "ids": ids}, keep)
+        images = self._pictures(kept["ids"].reshape(-1, ids.shape[-1]))
+        shape = (len(labels), keep, *images.shape[1:])
+        return {"images": images.reshape(shape), **kept}
 
     def draw(self, labels: Sequence[int] | np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Samples a picture for each label and seed, as the paper does.

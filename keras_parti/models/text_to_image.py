@@ -13,7 +13,7 @@ import numpy as np
 from keras_parti import pixels, sampling
 from keras_parti.compiled import compiled
 from keras_parti.models.base import check_finite_weights, check_ids
-from keras_parti.models.choosing import reading, score_samples
+from keras_parti.models.choosing import best_first, reading, score_samples
 from keras_parti.models.coca import CoCa
 from keras_parti.models.parti import Parti
 from keras_parti.models.pictures import to_floats, to_uint8
@@ -203,11 +203,10 @@ class TextToImage:
                 "`ids` must have a row for each prompt. "
                 f"Received: shape {ids.shape} for {len(prompts)} prompts"
             )
-        if not 0 <= rows < self._grid:
-            raise ValueError(
-                f"`rows` must be in [0, {self._grid}). Received: rows={rows}"
-            )
-        given = (ids, np.int32(rows * self._grid))
+        grid = self.tokenizer.config.grid_size
+        if not 0 <= rows < grid:
+            raise ValueError(f"`rows` must be in [0, {grid}). Received: rows={rows}")
+        given = (ids, np.int32(rows * grid))
         return self._sample(prompts, num_samples, keep, seed, sampling_options, given)
 
     def stream(
@@ -240,18 +239,18 @@ class TextToImage:
         text = self.vocabulary.encode_report(prompts)
         arguments, guided = self._arguments(text.pop("ids"), seed, 1, sampling_options)
         tensors, state = self._begin[guided](*arguments[:2])
-        width, height = self._grid, self._grid
-        for rows in sorted({*range(every, height, every), height}):
-            count = rows * width
+        grid = self.tokenizer.config.grid_size
+        for rows in sorted({*range(every, grid, every), grid}):
+            count = rows * grid
             options = arguments[1:]
             state = self._advance(tensors, state, options, np.int32(count))
             ids = keras.ops.convert_to_numpy(state["ids"])[:, :count]
             score = keras.ops.convert_to_numpy(state["score"]) / count
             sampling.check_likelihood(score)
             # The decoder wants all ids: those to come are those of the last row.
-            last = np.tile(ids[:, -width:], (1, height - rows))
+            last = np.tile(ids[:, -grid:], (1, grid - rows))
             images = self.decode(np.concatenate([ids, last], axis=1))
-            images[:, rows * images.shape[1] // height :] = 255
+            images[:, rows * images.shape[1] // grid :] = 255
             yield {"images": images, "ids": ids, "score": score, **text}
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -345,11 +344,6 @@ class TextToImage:
                 f"Received: size={size!r}"
             )
 
-    @property
-    def _grid(self):
-        """Rows, and columns, of a picture's ids."""
-        return self.tokenizer.config.image_size // self.tokenizer.config.patch_size
-
     def _check_ids(self, ids):
         ids, config = np.asarray(ids, "int32"), self.tokenizer.config
         if ids.ndim < 1 or ids.shape[-1] != config.num_tokens:
@@ -372,12 +366,10 @@ class TextToImage:
             images = self._decode(outputs["ids"])
             score = self._score(images, self.reader.encode(prompts))
         score = score.reshape(len(prompts), num_samples)
-        best = np.argsort(-score, axis=1, kind="stable")[:, :keep]
-        ids = np.take_along_axis(ids, best[..., None], axis=1)
+        kept = best_first({"score": score, "ids": ids}, keep)
         return {
-            "images": self.decode(ids),
-            "score": np.take_along_axis(score, best, axis=1),
-            "ids": ids,
+            "images": self.decode(kept["ids"]),
+            **kept,
             "prompt_tokens": text["num_tokens"],
             "truncated": text["truncated"],
         }

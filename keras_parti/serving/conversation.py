@@ -238,6 +238,8 @@ class Conversation(Exchange):
 
     async def _draw(self, name, values, seeds, keep, options):
         """Asks for each sample as a row of a signature, and chooses here."""
+        from keras_parti.models.choosing import best_first
+
         signature = {"prompt": "generate", "label": "generate_class"}[name]
         num_samples = len(seeds) // len(values)
         repeated = [value for value in values for _ in range(num_samples)]
@@ -255,13 +257,8 @@ class Conversation(Exchange):
             )
             for name in replies[0]
         }
-        # Of equal scores the earlier seed comes first, as in the served choice.
-        best = np.argsort(-rows["score"], axis=1, kind="stable")[:, :keep]
-        index = np.arange(len(values))[:, None]
-        kept = {
-            name: rows[name][index, best] for name in ("image_bytes", "ids", "score")
-        }
-        return kept | {n: rows[n][:, 0] for n in rows.keys() - kept.keys()}
+        drawn = {n: rows.pop(n) for n in ("image_bytes", "ids", "score")}
+        return best_first(drawn, keep) | {n: each[:, 0] for n, each in rows.items()}
 
 
 def _chosen(given, defaults):

@@ -33,8 +33,8 @@ ASIDE = f".writing-{socket.gethostname()}-"
 def export(
     chain: TextToImage,
     out_dir: str | os.PathLike,
-    num_samples: int = 16,
-    keep: int = 4,
+    num_samples: int = sampling.NUM_SAMPLES,
+    keep: int = sampling.KEEP,
     dtype: str = "float32",
     card: str | None = None,
     licence: str | None = None,
@@ -77,8 +77,13 @@ def export(
     sampling.check_counts(num_samples, keep)
     module = ServedChain(chain, num_samples, keep, dtype)
     mark = fingerprint(module, chain.vocabulary)
-    name = Path(out_dir).resolve().name
-    text = _card(chain, name, num_samples, keep, dtype, mark, card, licence, commands)
+    facts = describe(module, out_dir, dtype, mark) | {
+        "pipeline_tag": "text-to-image",
+        "tags": ["keras", "vit-vqgan", "parti"],
+    }
+    served = served_section(module, *_answers(chain, num_samples, keep))
+    model = f"{configs(module)}\n- a vocabulary of {chain.vocabulary.size} pieces"
+    text = write_card(facts, card, licence, served, model, commands)
     requests = warm_up_requests(chain, num_samples)
     return write_version(out_dir, module, requests, mark, text)
 
@@ -151,6 +156,50 @@ def fingerprint(module, vocabulary=None):
     return digest.hexdigest()
 
 
+def describe(module, out_dir, dtype, mark):
+    """Facts of a card that the stored model itself tells, see `card.write_card`.
+
+    Args:
+        module: `ServedChain`.
+        out_dir: path of the model's folder.
+        dtype: str. How weights are stored.
+        mark: str, the fingerprint.
+    """
+    weights = [weight for model in module.models for weight in model.weights]
+    return {
+        "model_name": Path(out_dir).resolve().name,
+        "parameters": sum(int(np.prod(weight.shape)) for weight in weights),
+        "stored_as": dtype,
+        "fingerprint": mark,
+    }
+
+
+def served_section(module, answers, notes):
+    """A card's section "Served".
+
+    Args:
+        module: `ServedChain`.
+        answers: dict of signatures, as Markdown, to what they answer with. Those of the
+            tokenizer follow.
+        notes: str. What stands under the table.
+    """
+    tokenizer = module.models[0].config
+    answers = answers | {
+        "`encode`": f"the {tokenizer.num_tokens} ids of a PNG or JPEG picture",
+        "`decode`": "the picture of ids",
+    }
+    rows = "\n".join(f"| {name} | {words} |" for name, words in answers.items())
+    return (
+        f"| signature | answers with |\n|---|---|\n{rows}\n\n"
+        f"{notes}A request has 1 to {ROW_SIZES[-1]} rows."
+    )
+
+
+def configs(module):
+    """The configs of a stored model's parts, as a list of Markdown."""
+    return "\n".join(f"- {model.config}" for model in module.models)
+
+
 def remove_remains(folder):
     """Removes what exports on this machine left that were killed."""
     for path in folder.glob(f"{ASIDE}*"):
@@ -177,37 +226,22 @@ def publish(aside, folder):
         return version
 
 
-def _card(chain, name, num_samples, keep, dtype, mark, text, licence, commands):
-    tokenizer, parti = chain.tokenizer, chain.parti
-    size = tokenizer.config.image_size
-    parts = [tokenizer, parti]
-    others, chosen = "", "by Parti's own likelihood"
-    if chain.reranker is not None:
-        parts.append(chain.reranker)
-        chosen = "by CoCa's cosine of picture and prompt"
-        others += "| `score` | that cosine of a picture and a prompt |\n"
-    if chain.upsampler is not None:
-        parts.append(chain.folded_upsampler)
-        large = size * chain.upsampler.scale
-        others += f"| `upscale` | a picture enlarged to {large}×{large} pixels, or to "
-        others += f"a `size` of {', '.join(map(str, chain.sizes))} |\n"
-    facts = {
-        "model_name": name,
-        "pipeline_tag": "text-to-image",
-        "tags": ["keras", "vit-vqgan", "parti"],
-        "parameters": sum(int(np.prod(w.shape)) for p in parts for w in p.weights),
-        "stored_as": dtype,
-        "fingerprint": mark,
+def _answers(chain, num_samples, keep):
+    """What the signatures of a chain answer with, and how pictures are ranked."""
+    size = chain.tokenizer.config.image_size
+    answers = {
+        "`generate` (`serving_default`)": f"a picture of {size}×{size} pixels for each "
+        "prompt",
+        "`generate_best`": f"the {keep} best of {num_samples} pictures for each prompt",
     }
-    served = f"""\
-| signature | answers with |
-|---|---|
-| `generate` (`serving_default`) | a picture of {size}×{size} pixels for each prompt |
-| `generate_best` | the {keep} best of {num_samples} pictures for each prompt |
-| `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
-| `decode` | the picture of ids |
-{others}
-Scores rank pictures {chosen}. A request has 1 to {ROW_SIZES[-1]} rows."""
-    configs = "\n".join(f"- {part.config}" for part in parts)
-    model = f"{configs}\n- a vocabulary of {chain.vocabulary.size} pieces"
-    return write_card(facts, text, licence, served, model, commands)
+    chosen = "by Parti's own likelihood"
+    if chain.reranker is not None:
+        chosen = "by CoCa's cosine of picture and prompt"
+        answers["`score`"] = "that cosine of a picture and a prompt"
+    if chain.upsampler is not None:
+        large = size * chain.upsampler.scale
+        answers["`upscale`"] = (
+            f"a picture enlarged to {large}×{large} pixels, or to a `size` of "
+            f"{', '.join(map(str, chain.sizes))}"
+        )
+    return answers, f"Scores rank pictures {chosen}. "

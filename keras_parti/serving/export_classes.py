@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from keras_parti.models import ClassToImage
 from keras_parti.serving.card import write_card
-from keras_parti.serving.export import check_possible, fingerprint, write_version
-from keras_parti.serving.row_sizes import ROW_SIZES
+from keras_parti.serving.export import (
+    check_possible,
+    configs,
+    describe,
+    fingerprint,
+    served_section,
+    write_version,
+)
 from keras_parti.serving.served_classes import ServedClasses
 from keras_parti.serving.warm_up import class_warm_up_requests
 
@@ -57,36 +61,18 @@ def export_classes(
         )
     module = ServedClasses(chain, dtype)
     mark = fingerprint(module)
-    name = Path(out_dir).resolve().name
-    text = _card(chain, name, classes, dtype, mark, card, licence, commands)
-    return write_version(out_dir, module, class_warm_up_requests(chain), mark, text)
-
-
-def _card(chain, name, classes, dtype, mark, text, licence, commands):
-    tokenizer, vim = chain.tokenizer, chain.vim
-    size = tokenizer.config.image_size
-    weights = (*tokenizer.weights, *vim.weights)
-    facts = {
-        "model_name": name,
+    facts = describe(module, out_dir, dtype, mark) | {
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["keras", "vit-vqgan", "vim"],
-        "parameters": sum(int(np.prod(w.shape)) for w in weights),
-        "stored_as": dtype,
-        "fingerprint": mark,
+    }
+    size = chain.tokenizer.config.image_size
+    answers = {
+        "`generate_class` (`serving_default`)": f"a picture of {size}×{size} pixels a "
+        "label"
     }
     names = enumerate([*classes, "none of them"])
     labels = "\n".join(f"| {label} | {each} |" for label, each in names)
-    served = f"""\
-| signature | answers with |
-|---|---|
-| `generate_class` (`serving_default`) | a picture of {size}×{size} pixels a label |
-| `encode` | the {tokenizer.config.num_tokens} ids of a PNG or JPEG picture |
-| `decode` | the picture of ids |
-
-| label | class |
-|---|---|
-{labels}
-
-A request has 1 to {ROW_SIZES[-1]} rows."""
-    model = f"- {tokenizer.config}\n- {vim.config}"
-    return write_card(facts, text, licence, served, model, commands)
+    labels = f"| label | class |\n|---|---|\n{labels}\n\n"
+    served = served_section(module, answers, labels)
+    text = write_card(facts, card, licence, served, configs(module), commands)
+    return write_version(out_dir, module, class_warm_up_requests(chain), mark, text)

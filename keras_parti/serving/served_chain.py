@@ -61,10 +61,11 @@ class ServedChain(tf.Module):
     def _weights(self):
         # No attribute: a module writes all variables that its attributes hold. Without
         # the states of dropout's seeds, which a server never draws from.
-        return [weight for model in self._models for weight in model.weights]
+        return [weight for model in self.models for weight in model.weights]
 
     @property
-    def _models(self):
+    def models(self):
+        """The models whose weights are stored, the tokenizer first."""
         chain = self._chain
         models = [chain.tokenizer, chain.parti]
         if chain.reranker is not None:

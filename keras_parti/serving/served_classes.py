@@ -23,7 +23,8 @@ class ServedClasses(ServedChain):
         super().__init__(chain, 1, 1, dtype)
 
     @property
-    def _models(self):
+    def models(self):
+        """The models whose weights are stored, the tokenizer first."""
         return [self._chain.tokenizer, self._chain.vim]
 
     @property
