@@ -17,8 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from mutation_table import MUTATIONS
+import mutation_table
+import mutation_table_at_work
 from tqdm import tqdm
+
+MUTATIONS = [*mutation_table.MUTATIONS, *mutation_table_at_work.MUTATIONS]
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_parti"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import mutations
 import pytest
-from mutation_table import MUTATIONS, Mutation
+from mutation_table import Mutation
+from mutations import MUTATIONS
 
 TESTS = Path(__file__).parent
 
