@@ -14,23 +14,25 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage slow mutations examples lint types docs audit wheel matrix bench \
-	evaluate lock clean
+.PHONY: help demo test check coverage slow mutations examples lint types docs docs-check audit \
+	wheel matrix bench evaluate lock clean
 
 help:
 	@echo 'make demo                   pictures for eight prompts, in demo.png'
 	@echo 'make demo PROMPT="a red cat in google style"    a picture for yours'
 	@echo 'make test                   the tests, some minutes on two cores'
 	@echo 'make coverage               the same, and how many lines of the library they run'
-	@echo 'make check                  lint, types, coverage and examples: what a change must pass'
+	@echo 'make check                  what a change must pass: lint, types, docs-check, coverage,'
+	@echo '                            examples and wheel, twenty minutes on two cores'
 	@echo 'make slow                   the tests that take longer, examples included'
 	@echo 'make mutations              deliberate bugs: does a test notice each?'
 	@echo 'make examples               every example with --quick'
 	@echo 'make lint                   ruff: rules and format'
 	@echo 'make types                  mypy: the types of the library'
 	@echo 'make docs                   docs/api.md from the docstrings; the lines that guides name'
+	@echo 'make docs-check             whether these are true as they are'
 	@echo 'make audit                  known holes of the locked packages; asks the network'
-	@echo 'make wheel                  builds the wheel, installs it elsewhere and uses it'
+	@echo 'make wheel                  builds the wheel and uses it in an environment of its own'
 	@echo 'make matrix                 other versions of Python, TensorFlow and Keras'
 	@echo 'make bench                  the figures of docs/results.md'
 	@echo 'make evaluate               the shipped model, measured: tables and a page in results/'
@@ -67,8 +69,10 @@ test: $(VENV)/.tests
 check: $(VENV)/.tests
 	$(MAKE) lint
 	$(MAKE) types
+	$(MAKE) docs-check
 	$(MAKE) coverage
 	$(MAKE) examples
+	$(MAKE) wheel
 
 coverage: $(VENV)/.tests
 	$(PYTEST) --cov --cov-report=term:skip-covered
@@ -93,6 +97,10 @@ docs: $(VENV)/.tests
 	$(BIN)/python docs/api.py
 	$(BIN)/python tests/guides.py
 
+# What `make docs` would write is there already, and links, lines and commands hold.
+docs-check: $(VENV)/.tests
+	$(BIN)/python -m pytest -q tests/test_api.py tests/test_guides.py tests/test_links.py
+
 # Asks the advisories of PyPI. Without them nothing is known, which is no pass.
 audit:
 	$(PYTHON) -m venv build/audit
@@ -103,9 +111,9 @@ audit:
 		exit 1; }; done
 
 wheel: $(VENV)/.tests
-	rm -rf build/lib
+	rm -rf build/lib dist
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
-	$(BIN)/python -m pytest tests/test_wheel.py
+	KERAS_PARTI_WHEEL=$$(echo dist/*.whl) $(BIN)/python -m pytest -m '' tests/test_wheel.py
 
 # Some minutes and 2 GB of downloads a cell. Names or paths, `make matrix PYTHONS=3.12`.
 matrix: $(VENV)/.tests

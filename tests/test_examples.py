@@ -17,6 +17,10 @@ TRAININGS = [
     if path.stem.startswith(("train_", "finetune_", "linear_probe"))
 ]
 
+# Seconds. Each takes about thirty; one that hangs must not hang whoever runs it. How
+# long they took is what `--durations=0` says, and no test, for machines differ.
+TIMEOUT = 300
+
 every_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 
@@ -29,6 +33,7 @@ def run_quickly(path, folder):
         cwd=folder,
         capture_output=True,
         text=True,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

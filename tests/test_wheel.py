@@ -10,8 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "saved_models" / "emoji"
+BUILT = os.environ.get("KERAS_PARTI_WHEEL")  # a wheel that is there already
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 LEFT_OUT = {".pyc", ".so"}
 
@@ -19,6 +22,8 @@ LEFT_OUT = {".pyc", ".so"}
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The path of a wheel that is built of a copy: a build leaves files behind."""
+    if BUILT:
+        return Path(BUILT).resolve()
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "keras_parti", folder / "keras_parti", ignore=ignored)
@@ -38,14 +43,19 @@ def installed(wheel, tmp_path_factory):
     an editable installation does not count.
     """
     folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder / "venv", with_pip=False)
+    pip = environment(folder)
     scheme = {"base": folder / "venv", "platbase": folder / "venv"}
     packages = Path(sysconfig.get_path("purelib", "venv", scheme))
     (packages / "required.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = folder / "venv" / "bin" / "python"
-    command = [*PIP, "--python", python, "install", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--ignore-installed", wheel], check=True)
+    command = [*pip, "install", "--no-deps", "--no-index", "--ignore-installed"]
+    subprocess.run([*command, wheel], check=True)
     return folder
+
+
+def environment(folder):
+    """Makes an empty environment in a folder; returns the command of its pip."""
+    venv.create(folder / "venv", with_pip=False)
+    return [*PIP, "--python", folder / "venv" / "bin" / "python"]
 
 
 def run(folder, *command):
@@ -99,3 +109,26 @@ assert b"<html" in page("emoji") and "--accent:" in read_page(PAGE)
 print(ViTVQGAN.from_preset("vit_vqgan_tiny").count_params())
 """
     assert run(installed, "python", "-c", script).split() == ["10568"]
+
+
+@pytest.mark.slow
+def test_the_lock_file_and_the_wheel_are_all_it_takes(wheel, tmp_path):
+    """Nothing is borrowed: what setup.py forgets to require is missing here."""
+    pip = environment(tmp_path)
+    lock = ["--requirement", ROOT / "requirements.lock"]
+    subprocess.run([*pip, "install", *lock], check=True)
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
+    subprocess.run([*pip, "check"], check=True)
+    assert "parti_20b" in run(tmp_path, "keras-parti", "presets")
+    script = """
+import keras_parti
+packages = [getattr(keras_parti, name) for name in keras_parti.__all__]
+for package in packages:
+    for name in getattr(package, "__all__", ()):
+        getattr(package, name)
+"""
+    run(tmp_path, "python", "-c", script)
+    draw = ["generate", "red apple in google style", "--num-samples", "1"]
+    run(tmp_path, "keras-parti", *draw, "--model", MODEL, "--out", "apple.png")
+    with Image.open(tmp_path / "apple.png") as picture:
+        assert min(picture.size) >= 64
