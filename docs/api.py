@@ -28,6 +28,8 @@ PACKAGES = [
     "optimizers",
     "decoding",
     "compiled",
+    "weight_files",
+    "cli",
 ]
 
 HEAD = """\

@@ -9,12 +9,16 @@ import importlib
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 
 from keras_parti.cli import quiet
+from keras_parti.cli.options import add_run, run_options
 from keras_parti.cli.parser import build_parser
 
+__all__ = ["add_run", "main", "run_options"]
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 # How pictures are drawn: (kind, low, high, default, metavar, words). Written down here
 # as well as in `keras_parti.sampling`, whose import takes seconds; a test compares.
@@ -116,10 +117,23 @@ def add_dtype(command, words=""):
     )
 
 
-def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=None):
-    """Adds what all trainings have; the arguments are their defaults.
+def add_run(
+    command: argparse.ArgumentParser,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    warmup_steps: int,
+    workdir: str | None = None,
+) -> None:
+    """Adds the options that all trainings have.
 
-    Without one the workdir must be given.
+    Args:
+        command: the parser to add them to.
+        steps: int. This and the others are what an option is where it is left out.
+        batch_size: int.
+        learning_rate: float.
+        warmup_steps: int.
+        workdir: str. Where it is None, `--workdir` must be given.
     """
     if workdir is None:
         required(command, "--workdir", "DIR", "the run's folder", new_folder)
@@ -155,7 +169,7 @@ def add_run(command, steps, batch_size, learning_rate, warmup_steps, workdir=Non
     )
 
 
-def run_options(args):
+def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Returns what `add_run` has read as arguments of a `train_...` function."""
     return {
         "steps": args.steps,

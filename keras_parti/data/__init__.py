@@ -16,6 +16,7 @@ _HOMES = {
     "HandwrittenDigits": "digits",
     "load": "datasets",
     "load_npz": "arrays",
+    "read_manifest": "token_cache",
     "read_token_arrays": "token_cache",
     "read_token_cache": "token_cache",
     "splits": "datasets",

@@ -220,7 +220,7 @@ def read_token_arrays(
     return arrays.unpack_texts(arrays.read_npz(paths[0]))
 
 
-def read_manifest(cache_dir):
+def read_manifest(cache_dir: str | os.PathLike) -> dict[str, Any]:
     """The manifest of a cache: `tokenizer`, `num_codes`, `num_tokens`, `splits`, ...
 
     Raises:

@@ -2,8 +2,8 @@
 
 `export.export` writes them, `Server` answers TensorFlow Serving's protocol with them,
 and `Client` and `AsyncClient` ask any such server, this one or
-`tensorflow_model_server`. Each needs TensorFlow, which takes seconds to import: they
-are imported when first used.
+`tensorflow_model_server`; `check_card` reads the card of a model. Most need TensorFlow,
+which takes seconds to import: they are imported when first used.
 """
 
 from keras_parti import lazy
@@ -12,6 +12,7 @@ _HOMES = {
     "AsyncClient": "client",
     "Client": "client",
     "Server": "server",
+    "check_card": "card",
     "export": None,
     "export_classes": None,
 }

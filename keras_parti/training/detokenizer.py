@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 from keras_parti.models import ViTVQGAN
 from keras_parti.training.tokenizer import (
@@ -12,8 +13,10 @@ from keras_parti.training.tokenizer import (
     players,
 )
 
+__all__ = ["detokenizer"]  # `train_detokenizer` is in that of the package
 
-def detokenizer(tokenizer, dtype=None, **decoder):
+
+def detokenizer(tokenizer: ViTVQGAN, dtype: Any = None, **decoder: Any) -> ViTVQGAN:
     """Returns a copy of a tokenizer whose decoder alone trains, perhaps larger.
 
     Encoder and codebook are frozen copies, so its ids, and its fingerprint, are those

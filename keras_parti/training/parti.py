@@ -114,15 +114,15 @@ def optimizer_of(
 
 
 def batches(
-    caches,
-    split,
-    vocabulary,
-    batch_size,
-    seed=None,
-    canonical_rate=0.5,
-    label_rate=0.0,
-    skipped=0,
-):
+    caches: str | os.PathLike | dict[str, float],
+    split: str,
+    vocabulary: Vocabulary,
+    batch_size: int,
+    seed: int | None = None,
+    canonical_rate: float = 0.5,
+    label_rate: float = 0.0,
+    skipped: int = 0,
+) -> tf.data.Dataset:
     """Returns batches of token caches as Parti's `fit` takes them.
 
     Args:

@@ -52,7 +52,9 @@ class Upsampling(keras.Model):
         ValueError: `image_size` does not fit the scale, or the tokenizer.
     """
 
-    def __init__(self, wdsr, image_size, tokenizer=None):
+    def __init__(
+        self, wdsr: WDSR, image_size: int, tokenizer: ViTVQGAN | None = None
+    ) -> None:
         super().__init__(dtype=wdsr.dtype_policy)
         scale = wdsr.scale
         if image_size % scale:
@@ -79,7 +81,7 @@ class Upsampling(keras.Model):
     def call(self, images, training=None):
         return self.wdsr(self.degrade(images), training=training)
 
-    def save_dir(self, path):
+    def save_dir(self, path: str | os.PathLike) -> None:
         """Writes the upsampler as `ConfigModel.save_dir` does."""
         self.wdsr.save_dir(path)
 

@@ -51,7 +51,7 @@ def compile_vim(
     model.compile(optimizer, loss=TokenCrossEntropy(), jit_compile=False)
 
 
-def read_classes(cache, feature):
+def read_classes(cache: str | os.PathLike, feature: str) -> list[str]:
     """Returns the values of a feature in a token cache, the names of its classes.
 
     Args:

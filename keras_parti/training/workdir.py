@@ -5,8 +5,11 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 
 def fit(
-    model,
-    dataset,
-    workdir,
-    epochs,
-    steps_per_epoch,
-    callbacks=(),
-    verbose="auto",
-    validation_data=None,
-):
+    model: keras.Model,
+    dataset: Any,
+    workdir: str | os.PathLike,
+    epochs: int,
+    steps_per_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+    validation_data: Any = None,
+) -> None:
     """Trains a compiled model, from the last checkpoint of a folder if it has one.
 
     After each epoch the weights, the optimiser's state and the seeds are written to
@@ -104,7 +107,7 @@ def fit(
         optimizer.finalize_variable_values(moved)
 
 
-def model_dir(path):
+def model_dir(path: str | os.PathLike) -> Path:
     """Returns the model folder of a workdir, or the path itself if it is none."""
     path = Path(path)
     return path / "model" if (path / "model").is_dir() else path

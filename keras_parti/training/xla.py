@@ -1,7 +1,9 @@
 """Whether a training step compiles whole under XLA: what a TPU asks of it."""
 
 import re
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 # An instruction whose result has a dimension that is only bounded, and its origin.
@@ -9,7 +11,7 @@ BOUNDED = re.compile(r'\[[\d,]*<=.*?op_type="(\w+)" op_name="([^"]+)"')
 LACKING = re.compile(r"\((No registered '\w+' OpKernel)[^{]*\{\{node ([^}]+)\}\}")
 
 
-def check_compiles(model, batch):
+def check_compiles(model: keras.Model, batch: Any) -> str:
     """Compiles a training step of a compiled Keras model, without running it.
 
     TPUs run only what XLA compiles, with shapes that are known before: the whole step,
