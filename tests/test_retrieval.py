@@ -18,6 +18,7 @@ from keras_parti.evaluation.control import (
 )
 from keras_parti.evaluation.retrieval import choose_queries
 from keras_parti.evaluation.samples import best_of_weights
+from keras_parti.pixels import to_floats
 
 STYLES = ("google", "twitter", "fluent")
 TONES = ("", "light skin tone", "dark skin tone")
@@ -350,6 +351,8 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert "a 16 x 16 thumbnail" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "strip.png").stat().st_size > 1000
+    again = evaluate_reconstruction(Rounding(), to_floats(images), tmp_path / "floats")
+    assert again["psnr"] == pytest.approx(results["psnr"], rel=1e-6)
 
 
 def test_the_strip_shows_the_places_asked_for_in_their_order(tmp_path):

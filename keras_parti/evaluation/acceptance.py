@@ -77,7 +77,8 @@ def draw_accepted(
     }
     shape = (len(labels), num_samples)
     columns = {n: each.reshape(*shape, *each.shape[1:]) for n, each in columns.items()}
-    return best_first(columns, math.ceil(acceptance_rate * num_samples))
+    kept = math.ceil(acceptance_rate * num_samples)
+    return best_first(columns, kept)
 
 
 def log_probability(logits, labels):
