@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # after `--help`, or a mistake that was said
-        return stop.code
+        return int(stop.code or 0)
     args.command_line = shlex.join(["keras-parti", *argv])
     module, _, function = args.run.partition(":")
     try:

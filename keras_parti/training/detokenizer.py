@@ -46,13 +46,10 @@ def detokenizer(tokenizer: ViTVQGAN, dtype: Any = None, **decoder: Any) -> ViTVQ
                 f"{name}={decoder[name]!r}"
             )
     model = ViTVQGAN(dataclasses.replace(tokenizer.config, **decoder), dtype=dtype)
-    frozen = [
-        (model.encoder, tokenizer.encoder),
-        (model.quantizer, tokenizer.quantizer),
-    ]
-    for ours, theirs in frozen:
-        ours.set_weights(theirs.get_weights())
-        ours.trainable = False
+    for name in ("encoder", "quantizer"):
+        frozen = getattr(model, name)
+        frozen.set_weights(getattr(tokenizer, name).get_weights())
+        frozen.trainable = False
     _start_from(model, tokenizer)
     return model
 

@@ -149,7 +149,7 @@ def batches(
         ValueError: the caches are of different tokenizers, or a weight is not positive.
     """
     if not isinstance(caches, dict):
-        caches = {caches: 1.0}
+        caches = {str(caches): 1.0}
     _check_mix(caches)
     datasets = [data.read_token_cache(cache, split) for cache in caches]
     first = skipped * batch_size
