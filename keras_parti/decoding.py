@@ -66,16 +66,19 @@ class CachedDecoder:
         """Returns the weights as a step reads them, a nest of tensors.
 
         Queries, keys and values are one matrix, and each matrix lies with its outputs
-        as rows, as few rows of inputs read it fastest.
+        as rows, as few rows of inputs read it fastest. What weights alone decide is
+        computed here: the scale and shift of a norm and the scale of queries are part
+        of the matrix behind them, and what is added to the residual stream has mean
+        zero, so that no norm has to take it away. Of the 520 small operations of a step
+        of eight blocks this saves 130.
         """
         parts, dtype = self._parts, self._dtype
         return {
             "embeddings": ops.cast(parts["embeddings"], dtype),
             "positions": ops.cast(parts["positions"], dtype),
             "blocks": [_pack_block(block, dtype) for block in parts["blocks"]],
-            "norm": _pack_norm(parts["norm"]),
             # As in the models, in float32 whatever the blocks are in.
-            "logits": _pack("float32", parts["logits"]),
+            "logits": _pack("float32", parts["logits"], norm=parts["norm"]),
         }
 
     def remember(self, condition: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +89,8 @@ class CachedDecoder:
 
         Returns:
             A dict of `blocks`, pairs of float `(groups, heads, memory, kv)`, and
-            `mask`, bool `(groups, 1, 1, memory)`; empty without a memory.
+            `limit`, float32 `(groups, 1, 1, memory)`, see `_limit`; empty without a
+            memory.
         """
         if condition["memory"] is None:
             return {}
@@ -96,7 +100,7 @@ class CachedDecoder:
                 block.cross_attention.keys_values(memory)
                 for block in self._parts["blocks"]
             ],
-            "mask": mask[:, None, None, :],
+            "limit": _limit(mask)[:, None, None, :],
         }
 
     def empty_cache(self, rows: int | Tensor) -> list:
@@ -185,14 +189,14 @@ class CachedDecoder:
         Returns:
             float32 `(rows, num_codes)`, and the cache with this position in it.
         """
-        x = inputs + ops.take(weights["positions"], position, axis=0)
+        x = _centred(inputs + ops.take(weights["positions"], position, axis=0))
         heads = ops.shape(x)[0] * self._heads
         views = {kind: self._view(kind, position, heads) for kind in self._windows}
         new_cache = []
         for i, (block, own) in enumerate(zip(weights["blocks"], cache, strict=True)):
-            slots, seen = views[self._kinds[i]]
+            slots, limit = views[self._kinds[i]]
             kv = own[0].shape[-1]
-            h = linear(_normalize(x, block["attention_norm"]), block["attention"])
+            h = linear(_normalize(x), block["attention"])
             # Each (rows · heads, kv).
             queries, *new = (
                 ops.reshape(part, (-1, kv)) for part in ops.split(h, 3, axis=-1)
@@ -202,32 +206,31 @@ class CachedDecoder:
             )
             new_cache.append(own)
             keys, values = (ops.reshape(part, (heads, -1, kv)) for part in own)
-            y = _attend(queries[:, None], keys, values, seen)
+            y = _attend(queries[:, None], keys, values, limit)
             x = x + linear(ops.reshape(y, ops.shape(x)), block["attention_output"])
             if memories:
-                y = _normalize(x, block["cross_attention_norm"])
-                y = linear(y, block["cross_attention"])
+                y = linear(_normalize(x), block["cross_attention"])
                 keys, values = memories["blocks"][i]
-                y = self._look(y, keys, values, memories["mask"])
+                y = self._look(y, keys, values, memories["limit"])
                 x = x + linear(y, block["cross_attention_output"])
-            y = linear(_normalize(x, block["feed_forward_norm"]), block["wide"])
-            activation = self._parts["blocks"][i].feed_forward.wide.activation
-            x = x + linear(activation(y), block["narrow"])
-        x = _normalize(ops.cast(x, "float32"), weights["norm"])
+            y = linear(_normalize(x), block["wide"])
+            activate = self._parts["blocks"][i].feed_forward.activate
+            x = x + linear(activate(y), block["narrow"])
+        x = _normalize(ops.cast(x, "float32"))
         return linear(x, weights["logits"]), new_cache
 
-    def _look(self, queries, keys, values, mask):
+    def _look(self, queries, keys, values, limit):
         """Cross-attention of rows, float `(rows, dim)`, to what their group keeps."""
         groups, heads, _, kv = ops.shape(keys)
         x = ops.reshape(queries, (groups, -1, heads, kv))
-        x = _attend(ops.transpose(x, (0, 2, 1, 3)), keys, values, mask)
+        x = _attend(ops.transpose(x, (0, 2, 1, 3)), keys, values, limit)
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), ops.shape(queries))
 
     def _view(self, kind, position, heads):
         """Where a position is written in the caches of a kind, and what it may see.
 
         Returns:
-            int32 `(heads,)`, rows of a cache; bool `(window,)`, True where it may look.
+            int32 `(heads,)`, rows of a cache; and float32 `(window,)`, see `_limit`.
         """
         window = self._windows[kind]
         width, length = window.shape
@@ -237,7 +240,7 @@ class CachedDecoder:
         column = ops.take(ops.convert_to_tensor(window), position % width, axis=0)
         seen = ops.logical_and(ops.take(column, back), back <= position)
         slots = ops.arange(heads, dtype="int32") * length + position % length
-        return slots, seen
+        return slots, _limit(seen)
 
     def _window(self, *kind):
         if kind == ALL:
@@ -263,29 +266,50 @@ def _kind(attention):
 
 
 def _pack_block(block, dtype):
-    attention = block.attention
+    attention, feed_forward = block.attention, block.feed_forward
+    projections = attention.query, attention.key, attention.value
+    scale = (block.num_heads / attention.query.kernel.shape[-1]) ** 0.5
     packed = {
-        "attention_norm": _pack_norm(block.attention_norm),
-        "attention": _pack(dtype, attention.query, attention.key, attention.value),
-        "attention_output": _pack(dtype, attention.output_projection),
-        "feed_forward_norm": _pack_norm(block.feed_forward_norm),
-        "wide": _pack(dtype, block.feed_forward.wide),
-        "narrow": _pack(dtype, block.feed_forward.narrow),
+        "attention": _pack(
+            dtype, *projections, norm=block.attention_norm, scales=(scale, 1.0, 1.0)
+        ),
+        "attention_output": _pack(dtype, attention.output_projection, centred=True),
+        "wide": _pack(dtype, feed_forward.wide, norm=block.feed_forward_norm),
+        "narrow": _pack(dtype, feed_forward.narrow, centred=True),
     }
     if hasattr(block, "cross_attention"):
-        cross = block.cross_attention
+        cross, norm = block.cross_attention, block.cross_attention_norm
         packed |= {
-            "cross_attention_norm": _pack_norm(block.cross_attention_norm),
-            "cross_attention": _pack(dtype, cross.query),
-            "cross_attention_output": _pack(dtype, cross.output_projection),
+            "cross_attention": _pack(dtype, cross.query, norm=norm, scales=(scale,)),
+            "cross_attention_output": _pack(
+                dtype, cross.output_projection, centred=True
+            ),
         }
     return packed
 
 
-def _pack(dtype, *dense):
-    """Returns dense layers as one: kernel `(outputs, inputs)` and bias."""
-    kernel = ops.concatenate([layer.kernel for layer in dense], axis=1)
-    bias = ops.concatenate([layer.bias for layer in dense])
+def _pack(dtype, *dense, norm=None, scales=(1.0,), centred=False):
+    """Returns dense layers as one: kernel `(outputs, inputs)` and bias.
+
+    Args:
+        dtype: str. Of the result.
+        *dense: `keras.layers.Dense` that read the same inputs.
+        norm: the normalisation before them, of which `_normalize` does the rest.
+        scales: floats, one a layer, by which its outputs are multiplied.
+        centred: bool. Whether the mean of the outputs is taken away.
+    """
+    pairs = [
+        (ops.cast(d.kernel, "float32"), ops.cast(d.bias, "float32")) for d in dense
+    ]
+    if norm is not None:
+        gamma, beta = norm.gamma, norm.beta
+        pairs = [(gamma[:, None] * k, b + ops.matmul(beta, k)) for k, b in pairs]
+    kernel, bias = (
+        ops.concatenate([s * x for x, s in zip(xs, scales, strict=True)], axis=-1)
+        for xs in zip(*pairs, strict=True)
+    )
+    if centred:
+        kernel, bias = _centred(kernel), _centred(bias)
     return ops.transpose(ops.cast(kernel, dtype)), ops.cast(bias, dtype)
 
 
@@ -299,27 +323,31 @@ def linear(x, packed):
     return ops.matmul(x, ops.transpose(kernel)) + bias
 
 
-def _pack_norm(norm):
-    return ops.cast(norm.gamma, "float32"), ops.cast(norm.beta, "float32")
+def _centred(x):
+    return x - ops.mean(x, axis=-1, keepdims=True)
 
 
-def _normalize(inputs, packed):
-    gamma, beta = packed
+def _normalize(inputs):
+    """Layer normalisation of vectors of mean zero, without scale and shift."""
     x = ops.cast(inputs, "float32")
-    x = x - ops.mean(x, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(x), axis=-1, keepdims=True)
-    x = x * ops.rsqrt(variance + LAYER_NORM_EPSILON) * gamma + beta
-    return ops.cast(x, inputs.dtype)
+    return ops.cast(x * ops.rsqrt(variance + LAYER_NORM_EPSILON), inputs.dtype)
 
 
-def _attend(queries, keys, values, mask):
-    """Scaled dot-product attention; all `(..., positions, kv)`."""
-    queries = queries * queries.shape[-1] ** -0.5
+def _limit(seen):
+    """Returns what no logit of attention may exceed, float32: `MASKED` where unseen.
+
+    A minimum is one cheap operation in every block, where a choice by `where` is
+    several. It is not added: where one product alone takes a bias, as in a model of one
+    layer, TensorFlow 2.21 joins the two and the whole loop returns empty tensors.
+    """
+    return ops.where(seen, np.float32(np.inf), np.float32(MASKED))
+
+
+def _attend(queries, keys, values, limit):
+    """Dot-product attention of scaled queries; all `(..., positions, kv)`."""
     logits = ops.cast(ops.matmul(queries, ops.swapaxes(keys, -1, -2)), "float32")
-    # Chosen, not added: where one product alone takes a bias, as in a model of one
-    # layer, TensorFlow 2.21 joins the two and the whole loop returns empty tensors.
-    logits = ops.where(mask, logits, MASKED)
-    weights = ops.softmax(logits, axis=-1)
+    weights = ops.softmax(ops.minimum(logits, limit), axis=-1)
     return ops.matmul(ops.cast(weights, values.dtype), values)
 
 

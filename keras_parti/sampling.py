@@ -240,15 +240,17 @@ def begin(
     prompts, rows = ops.shape(condition_ids)[0], ops.shape(seeds)[0]
     samples = rows // prompts
     groups = prompts * (1 + guided)
-    # One more row is encoded, of no condition, and all groups that have none share it.
-    ids = ops.concatenate([condition_ids, model.no_condition()])
-    which = ops.minimum(ops.arange(groups, dtype="int32"), prompts)
-    condition = {
-        name: None if x is None else ops.take(x, which, axis=0)
-        for name, x in model.condition(ids).items()
-    }
     decoder, length = CachedDecoder(model), model.config.num_tokens
     weights = decoder.pack()
+    # One more row is encoded, of no condition, and all groups that have none share it,
+    # its keys and values included.
+    ids = ops.concatenate([condition_ids, model.no_condition()])
+    which = ops.minimum(ops.arange(groups, dtype="int32"), prompts)
+    condition = model.condition(ids)
+    condition, memories = keras.tree.map_structure(
+        lambda x: None if x is None else ops.take(x, which, axis=0),
+        (condition, decoder.remember(condition)),
+    )
     count = ops.convert_to_tensor(count, "int32")
     inputs = ops.cast(condition["begin"], model.compute_dtype)
     if given is None:
@@ -269,7 +271,7 @@ def begin(
         "score": ops.zeros((rows,), "float32"),
         "cache": cache,
     }
-    return {"weights": weights, "memories": decoder.remember(condition)}, state
+    return {"weights": weights, "memories": memories}, state
 
 
 def advance(
@@ -317,8 +319,9 @@ def advance(
         # also right at T = 0.
         new = ops.argmax(guided + temperature[:, None] * noise, axis=-1)
         new = ops.cast(new, "int32")[:, None]  # (rows, 1)
-        likelihood = ops.take_along_axis(conditional, new, axis=-1)[:, 0]
-        likelihood = likelihood - ops.logsumexp(conditional, axis=-1)
+        surprise = ops.sparse_categorical_crossentropy(
+            new[:, 0], conditional, from_logits=True
+        )
         inputs = ops.take(tensors["weights"]["embeddings"], new[:, 0], axis=0)
         copies = ops.shape(logits)[0] // rows  # 2 where there is guidance
         copied = ops.tile(inputs, (copies, 1))
@@ -327,7 +330,7 @@ def advance(
             # Keras 3.12 forgets the width where only the graph knows how many.
             "inputs": ops.reshape(copied, (-1, inputs.shape[-1])),
             "ids": ops.where(positions == position, new, state["ids"]),
-            "score": state["score"] + likelihood,
+            "score": state["score"] - surprise,
             "cache": cache,
         }
 
@@ -352,11 +355,9 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: Tensor) -> Tensor:
         >>> ops.convert_to_numpy(guide(c, u, scale=np.array([3.0]))).tolist()
         [[4.0, -2.0]]
     """
-    scale = scale[:, None]
-    guided = unconditional + scale * (conditional - unconditional)
-    # Rounding would make u + (c − u) another number than c, and guided rows of scale 1
-    # other pictures than those that were drawn without the unconditional half.
-    return ops.where(scale == 1.0, conditional, guided)
+    # In this order a scale of 1 gives c to the last bit: u + (c − u) would be rounded,
+    # and rows without guidance other pictures beside guided ones than alone.
+    return conditional + (scale[:, None] - 1.0) * (conditional - unconditional)
 
 
 def filter_logits(

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_parti.layers.attention_parts import attend_in_parts, in_parts
 from keras_parti.typing import Tensor
 
 # What stands in the logits of a key that may not be seen; its weight is 0 in float32.
@@ -118,14 +119,17 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Returns keys and values, each float `(batch, heads, memory, kv)`."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
+        return self._split(self.key, memory), self._split(self.value, memory)
 
     def _queries(self, inputs):
-        queries = self._split(self.query(inputs))  # (batch, heads, length, kv)
+        queries = self._split(self.query, inputs)  # (batch, heads, length, kv)
         return queries * (queries.shape[-1] ** -0.5)
 
     def _weigh(self, queries, keys, values, bias, training):
         """Equation 1 of the paper, for queries that are scaled already."""
+        dropping = training and self.dropout_rate
+        if not dropping and in_parts(*queries.shape[1:3], keys.shape[2]):
+            return attend_in_parts(queries, keys, values, bias)
         logits = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
         # float32, since bfloat16 keeps 8 significant bits of a logit.
         logits = ops.cast(logits, "float32")  # (batch, heads, length, memory)
@@ -140,11 +144,13 @@ class MultiHeadAttention(keras.layers.Layer):
     def _merge(self, x):
         batch, heads, length, kv = ops.shape(x)
         x = ops.transpose(x, (0, 2, 1, 3))
-        return self.output_projection(ops.reshape(x, (batch, length, heads * kv)))
+        x = self.output_projection(ops.reshape(x, (-1, heads * kv)))
+        return ops.reshape(x, (batch, length, heads * kv))
 
-    def _split(self, x):
+    def _split(self, dense, x):
         batch, length, embed = ops.shape(x)
-        kv = embed // self.num_heads
+        x = dense(ops.reshape(x, (-1, embed)))
+        kv = x.shape[-1] // self.num_heads
         x = ops.reshape(x, (batch, length, self.num_heads, kv))
         return ops.transpose(x, (0, 2, 1, 3))
 
