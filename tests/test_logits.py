@@ -129,6 +129,18 @@ def test_a_bfloat16_model_learns_what_a_float32_one_does():
     assert share > 0.99
 
 
+def test_a_seed_gives_the_weights_that_a_dense_layer_would_get():
+    found = []
+    for layer in (keras.layers.Dense, LogitsDense):
+        keras.utils.set_random_seed(3)
+        ends = [layer(7), keras.layers.Dense(5)]
+        for each in ends:
+            each.build((None, 11))
+        found.append([np.array(each.kernel) for each in ends])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # The hidden pieces' own, and the projection of texts, which has no bias.
 DENSE_OF_TEXT_ENCODER = [("", 0), ("", 1), ("_1", 0)]
 

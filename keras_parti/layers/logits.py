@@ -40,12 +40,14 @@ class LogitsDense(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = units
         self.backward_dtype = backward_dtype
+        # Made here as in `Dense`: it draws a seed, and all layers after it draw theirs.
+        self._initializer = keras.initializers.get("glorot_uniform")
 
     def build(self, input_shape):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], self.units),
-            initializer="glorot_uniform",
+            initializer=self._initializer,
         )
         self._build_bias()
 
