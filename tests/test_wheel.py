@@ -125,7 +125,10 @@ import keras_parti
 packages = [getattr(keras_parti, name) for name in keras_parti.__all__]
 for package in packages:
     for name in getattr(package, "__all__", ()):
-        getattr(package, name)
+        try:
+            getattr(package, name)
+        except ModuleNotFoundError as error:
+            assert error.name == "jax", name  # an extra, which parts of mesh are for
 """
     run(tmp_path, "python", "-c", script)
     draw = ["generate", "red apple in google style", "--num-samples", "1"]
