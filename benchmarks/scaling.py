@@ -1,16 +1,17 @@
 r"""Trains Parti in three sizes, an octave apart, and measures what size brings.
 
+    python benchmarks/scaling.py --digits    # needs nothing before; 40 minutes
     nohup python benchmarks/scaling.py --tokens runs/tokens --coca runs/coca \
-        > runs/scaling.log &
-    python benchmarks/scaling.py --quick    # tiny, to see it run
+        > runs/scaling.log &                 # hours on two cores
+    python benchmarks/scaling.py --quick     # tiny, to see it run
 
-Each size is trained alike from several seeds on one token cache. Then the captions of
-held-out pictures are drawn, 16 times each with and without guidance, and the drawn
-picture is looked for among all pictures of the set: is the nearest of the right name
-and style? Best of 16 is by `--coca`, as in the paper, or without one by the model's own
-likelihood, which prefers pictures that it knows to those asked for. The small set's
-analogue of figure 9 of the paper (the loss falls with size) and of what section 2.4
-says of guidance and reranking.
+Each size is trained alike from several seeds on one token cache. Then captions are
+drawn, several times each with and without guidance, and the drawn picture is looked for
+among the pictures of `--gallery`: is the nearest of the right name and style? Best of
+16 is by `--coca`, as in the paper, or without one by the model's own likelihood, which
+prefers pictures that it knows to those asked for. The small set's analogue of figure 9
+of the paper (the loss falls with size) and of what section 2.4 says of guidance and
+reranking.
 
 Writes `table.md`, `results.json`, `loss.png` and `retrieval.png` to `--out`. Intervals
 are 95 %: 4,000 bootstrap samples of seeds and, within them, of prompts; a difference is
@@ -29,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from parts.curves import draw_curves
+from parts.digit_set import DATA, digit_set
 from parts.toy_set import toy_set
 
 from keras_parti.data.arrays import read_npz, write_npz
@@ -50,6 +52,12 @@ SIZES = {  # 1.8, 3.9 and 7.4 million parameters
     "medium": {"dim": 176, "heads": 4, "mlp_dim": 704},
     "large": {"dim": 256, "heads": 4, "mlp_dim": 1024},
 }
+DIGIT_SIZES = {  # 0.3, 0.6 and 1.2 million parameters
+    "small": {"dim": 64, "heads": 2, "mlp_dim": 256},
+    "medium": {"dim": 92, "heads": 2, "mlp_dim": 368},
+    "large": {"dim": 128, "heads": 4, "mlp_dim": 512},
+}
+DIGIT_FIELDS = {"text_length": 16, "text_vocab_size": 300, "image_mixing_rate": 0.0}
 TOY_SIZES = {
     "small": {"dim": 8, "heads": 2, "mlp_dim": 16},
     "large": {"dim": 16, "heads": 2, "mlp_dim": 32},
@@ -64,11 +72,12 @@ WAYS = {  # name: (guided, best of)
 
 def train(args, size, seed, folder):
     """Trains a run, or what is missing of it; returns the model."""
-    config = Parti.preset_config(args.preset)
+    config = Parti.preset_config(args.preset, **args.fields)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
     keras.utils.set_random_seed(seed)
     model = Parti.from_preset(
         args.preset,
+        **args.fields,
         **args.sizes[size],
         **caption_fields(args.tokens, config, vocabulary),
     )
@@ -95,7 +104,9 @@ def measure(args, model, vocabulary, name, folder):
     splits = load_splits(args.data)
     queries = choose_queries(splits, args.queries, seed=0)
     wanted = queries.get(args.split) or queries["train"]
-    gallery = Pictures.join(list(splits.values()))
+    # Equal captions with equal seeds are equal pictures.
+    wanted = wanted.take(np.unique(wanted.prompts, return_index=True)[1])
+    gallery = Pictures.join([splits[name] for name in args.gallery or splits])
     index = Index(gallery, (args.features,))
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     coca = CoCa.load_dir(model_dir(args.coca)).reranker() if args.coca else None
@@ -125,7 +136,7 @@ def by_way(args, found, measure):
     """Returns what each way reaches for each prompt: a dict of way to (prompts,)."""
     values = {}
     for way, (guided, best_of) in WAYS.items():
-        weights = best_of_weights(args.num_samples, best_of or args.num_samples)
+        weights = best_of_weights(args.num_samples, best_of or args.best_of)
         values[way] = found[f"{measure}-{int(guided)}"] @ weights
     return values
 
@@ -216,7 +227,7 @@ def report(args, runs):
     text = (
         f"{args.steps} steps of {args.batch_size} pictures, {args.seeds} seeds. "
         f"Retrieval in % of {args.queries} captions of `{args.split}` at most, "
-        f"guidance {args.guidance_scale:g}, best of {args.num_samples} by "
+        f"guidance {args.guidance_scale:g}, best of {args.best_of} by "
         f"{'a CoCa' if args.coca else 'likelihood'}; 95 % intervals.\n\n"
         + "\n\n".join([losses(results), *(retrieval(results, m) for m in MEASURES)])
     )
@@ -264,14 +275,24 @@ def main(argv=None):
     add("--seeds", type=int, default=3)
     add("--queries", type=int, default=60, help="captions drawn")
     add("--split", default="heldout_style", help="whose captions")
-    add("--num-samples", type=int, default=16)
+    add("--num-samples", type=int, default=16, help="drawn for each caption")
+    add("--best-of", type=int, default=16, help="of which the best is taken")
+    add("--gallery", nargs="+", help="splits to look among (default: all)")
     add("--guidance-scale", type=float, default=1.5)
     add("--features", default="joined", help="joined needs the extra evaluation")
     add("--measure", choices=MEASURES, default="name@5", help="what the plot shows")
     add("--only", help="one run, such as large-0; the table when all are there")
+    add("--digits", action="store_true", help="on digits, which need no preparation")
     add("--quick", action="store_true", help="tiny, to see it run")
     args = parser.parse_args(argv)
-    args.sizes = SIZES
+    args.sizes, args.fields = SIZES, {}
+    if args.digits:
+        args.out, args.sizes = Path("runs/scaling_digits"), DIGIT_SIZES
+        args.fields = DIGIT_FIELDS
+        args.tokens, args.vocab, args.tokenizer, args.coca = digit_set(args.out / "set")
+        args.data, args.split, args.gallery = DATA, "train", ["validation"]
+        args.steps, args.batch_size, args.queries = 1000, 64, 400
+        args.num_samples, args.features, args.measure = 64, "pixels", "name@1"
     if args.quick:
         args.out, args.sizes = Path("runs/quick/scaling"), TOY_SIZES
         args.tokens, args.vocab, args.tokenizer, args.data = toy_set(
@@ -279,7 +300,7 @@ def main(argv=None):
         )
         args.preset, args.features, args.seeds = "parti_tiny", "pixels", 2
         args.steps, args.steps_per_epoch, args.batch_size = 10, 5, 4
-        args.queries, args.num_samples = 3, 4
+        args.queries, args.num_samples, args.best_of = 3, 4, 4
     if args.tokens is None:  # `make bench` comes by here
         print("This takes hours, and a token cache: --tokens DIR. Nothing measured.")
         return {}

@@ -167,8 +167,8 @@ MUTATIONS = [
     ),
     Mutation(
         "sampling.py",
-        "guided = unconditional + scale * (conditional - unconditional)",
-        "guided = conditional + scale * (conditional - unconditional)",
+        "(scale[:, None] - 1.0)",
+        "scale[:, None]",
         "test_sampling.py::test_every_cached_step_draws_from_the_full_pass",
     ),
     Mutation(
@@ -185,9 +185,15 @@ MUTATIONS = [
     ),
     Mutation(
         "sampling.py",
-        "likelihood = likelihood - ops.logsumexp(conditional, axis=-1)",
-        "likelihood = likelihood - ops.logsumexp(guided, axis=-1)",
+        "new[:, 0], conditional, from_logits=True",
+        "new[:, 0], guided, from_logits=True",
         "test_sampling.py::test_the_score_is_the_mean_log_likelihood_of_the_full_pass",
+    ),
+    Mutation(
+        "layers/attention_parts.py",
+        "of_logits = ops.cast(weights * (slopes_of_weights - mean), dtype)",
+        "of_logits = ops.cast(weights * slopes_of_weights, dtype)",
+        "test_attention_parts.py::test_parts_give_the_result_and_slopes_of_the_whole",
     ),
     Mutation(
         "decoding.py",

@@ -66,7 +66,7 @@ def test_every_picture_of_a_stream_says_which_prompts_were_cut(small_chain):
     parts = list(small_chain.stream(["red fox", "red fox " * length]))
     for part in parts:
         assert part["truncated"].tolist() == [False, True]
-        assert part["num_tokens"][0] <= length < part["num_tokens"][1]
+        assert part["prompt_tokens"][0] <= length < part["prompt_tokens"][1]
 
 
 def test_a_stream_may_show_fewer_pictures(small_chain, drawn):

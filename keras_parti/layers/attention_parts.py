@@ -38,7 +38,8 @@ def attend_in_parts(queries, keys, values, bias=None):
     Returns:
         float `(batch, heads, length, kv)`.
     """
-    heads, length, memory = *queries.shape[1:3], keys.shape[2]
+    _, heads, length, _ = queries.shape
+    memory = keys.shape[2]
     dtype = queries.dtype
     fit = max(1, PART // (length * memory))
     at_a_time = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= fit)

@@ -227,8 +227,8 @@ class TextToImage:
         Yields:
             A dict of `images`, uint8 `(prompts, height, width, 3)`, white where no id
             is sampled yet; `ids`, int32 `(prompts, sampled)`; `score`, float32
-            `(prompts,)`, the likelihood of these ids; `num_tokens` and `truncated` as
-            in `generate`, whose pictures the last ones are.
+            `(prompts,)`, the likelihood of these ids; `prompt_tokens` and `truncated`
+            as in `generate`, whose pictures the last ones are.
 
         Raises:
             ValueError: as `generate`, and where `every` is below 1.
@@ -237,7 +237,7 @@ class TextToImage:
         if every < 1:
             raise ValueError(f"`every` must be at least 1. Received: every={every}")
         text = self.vocabulary.encode_report(prompts)
-        arguments, guided = self._arguments(text.pop("ids"), seed, 1, sampling_options)
+        arguments, guided = self._arguments(text["ids"], seed, 1, sampling_options)
         tensors, state = self._begin[guided](*arguments[:2])
         grid = self.tokenizer.config.grid_size
         for rows in sorted({*range(every, grid, every), grid}):
@@ -251,7 +251,13 @@ class TextToImage:
             last = np.tile(ids[:, -grid:], (1, grid - rows))
             images = self.decode(np.concatenate([ids, last], axis=1))
             images[:, rows * images.shape[1] // grid :] = 255
-            yield {"images": images, "ids": ids, "score": score, **text}
+            yield {
+                "images": images,
+                "ids": ids,
+                "score": score,
+                "prompt_tokens": text["num_tokens"],
+                "truncated": text["truncated"],
+            }
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Turns pictures into ids.
