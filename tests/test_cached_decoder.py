@@ -89,7 +89,7 @@ def test_in_bfloat16_only_the_blocks_are_rounded(fields):
 def test_every_step_of_a_picture_of_the_papers_size():
     """32 × 32 ids in a window of 11, with guidance and without: logits, not choices."""
     fields = {"num_tokens": 1024, "attention_kernel": 11, "dim": 64, "mlp_dim": 256}
-    model = scatter(Parti.from_preset("parti_tiny", **fields), 0.1)
+    model = scatter(Parti.from_preset("parti_tiny", **fields), 0.3)
     ids = np.random.default_rng(4).integers(0, 23, (1, 1024)).astype("int32")
     empty = ops.convert_to_numpy(model.no_condition())
     texts = np.concatenate([TEXT[:1], empty])
