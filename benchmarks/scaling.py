@@ -75,12 +75,9 @@ def train(args, size, seed, folder):
     config = Parti.preset_config(args.preset, **args.fields)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
     keras.utils.set_random_seed(seed)
-    model = Parti.from_preset(
-        args.preset,
-        **args.fields,
-        **args.sizes[size],
-        **caption_fields(args.tokens, config, vocabulary),
-    )
+    fitted = caption_fields(args.tokens, config, vocabulary)
+    fields = args.fields | args.sizes[size] | fitted
+    model = Parti.from_preset(args.preset, **fields)
     folder.mkdir(parents=True, exist_ok=True)
     train_parti(
         model,

@@ -1,6 +1,5 @@
 """Logits are float32 in every model; only their gradients are computed in less."""
 
-import h5py
 import keras
 import ml_dtypes
 import numpy as np
@@ -127,71 +126,6 @@ def test_a_bfloat16_model_learns_what_a_float32_one_does():
     full, mixed = moved
     share = full @ mixed / np.linalg.norm(full) / np.linalg.norm(mixed)
     assert share > 0.99
-
-
-def test_a_seed_gives_the_weights_that_a_dense_layer_would_get():
-    found = []
-    for layer in (keras.layers.Dense, LogitsDense):
-        keras.utils.set_random_seed(3)
-        ends = [layer(7), keras.layers.Dense(5)]
-        for each in ends:
-            each.build((None, 11))
-        found.append([np.array(each.kernel) for each in ends])
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-# The hidden pieces' own, and the projection of texts, which has no bias.
-DENSE_OF_TEXT_ENCODER = [("", 0), ("", 1), ("_1", 0)]
-
-
-class Ends(keras.Model):
-    """A model that ends in a layer of the name that Parti's has."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-        self.built = True
-
-    def call(self, inputs):
-        return self.logits(inputs)
-
-
-def stored(model, path):
-    """The names of all arrays in a model's file of weights."""
-    model.save_weights(path)
-    found = []
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: found.append(name) if hasattr(item, "shape") else None
-        )
-    return found
-
-
-def test_files_of_the_models_name_no_new_class(tmp_path):
-    """What stood there before these layers had a class of their own."""
-    expected = {
-        "Parti": ["layers/dense/vars/0", "layers/dense/vars/1"],
-        "tied": ["layers/__tied_dense/vars/0"],
-        "VIM": ["layers/dense/vars/0", "layers/dense/vars/1"],
-        "TextEncoder": [f"layers/dense{i}/vars/{j}" for i, j in DENSE_OF_TEXT_ENCODER],
-        "CoCa": ["layers/dense/vars/0", "layers/dense/vars/1"],
-    }
-    for name, (kind, preset, fields, *_) in MODELS.items():
-        model = kind.from_preset(preset, **fields)
-        found = stored(model, tmp_path / "model.weights.h5")
-        dense = [n for n in found if "dense" in n and n.startswith("layers/")]
-        assert dense == expected[name]
-
-
-def test_files_of_a_dense_layer_are_read(tmp_path):
-    before = Ends(built(keras.layers.Dense(7, name="logits")))
-    before.save_weights(tmp_path / "old.weights.h5")
-    after = Ends(built(LogitsDense(7, "bfloat16", name="logits")))
-    after.logits.kernel.assign(np.zeros((11, 7)))
-    after.load_weights(tmp_path / "old.weights.h5")
-    np.testing.assert_array_equal(after(X), before(X))
-    assert [w.path for w in after.weights] == [w.path for w in before.weights]
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="starts the file again, on JAX")

@@ -1,7 +1,5 @@
 """Parti: causality, masks, and that dropped conditions are the empty prompt."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -233,18 +231,6 @@ def test_in_a_tiny_picture_the_window_is_every_id_before(num_tokens):
     np.testing.assert_allclose(
         logits(windowed, image_ids=ids), logits(dense, image_ids=ids), atol=1e-5
     )
-
-
-def test_a_folder_that_names_no_window_has_none(tmp_path):
-    model = Parti.from_preset("parti_tiny")
-    model.save_dir(tmp_path)
-    fields = json.loads((tmp_path / "config.json").read_text())
-    del fields["attention_kernel"]
-    (tmp_path / "config.json").write_text(json.dumps(fields))
-    assert Parti.load_dir(tmp_path).config == model.config
-    config = model.get_config()
-    del config["config"]["attention_kernel"]
-    assert Parti.from_config(config).config == model.config
 
 
 def test_blocks_of_a_new_model_are_identities():

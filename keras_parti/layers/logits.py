@@ -40,14 +40,12 @@ class LogitsDense(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = units
         self.backward_dtype = backward_dtype
-        # Made here as in `Dense`: it draws a seed, and all layers after it draw theirs.
-        self._initializer = keras.initializers.get("glorot_uniform")
 
     def build(self, input_shape):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(input_shape[-1], self.units),
-            initializer=self._initializer,
+            initializer="glorot_uniform",
         )
         self._build_bias()
 
@@ -72,11 +70,6 @@ class LogitsDense(keras.layers.Layer):
             "units": self.units,
             "backward_dtype": self.backward_dtype,
         }
-
-
-# Keras names a layer's place in a file of weights after its class: so files are read in
-# which this was a plain dense layer.
-LogitsDense.__name__ = "Dense"
 
 
 def _product(inputs, kernel, backward_dtype):

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import h5py
 import keras
@@ -35,8 +35,6 @@ class ConfigModel(keras.Model):
     """
 
     config_class: type[Any]
-    # What files mean that do not name a field, where that is not its default.
-    _missing_fields: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         if not isinstance(config, self.config_class):
@@ -88,12 +86,7 @@ class ConfigModel(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
-        return cls(cls._read_config(config.pop("config")), **config)
-
-    @classmethod
-    def _read_config(cls, fields):
-        """Returns the config of a file, which may be older than some of its fields."""
-        return cls.config_class(**(cls._missing_fields | fields))
+        return cls(cls.config_class(**config.pop("config")), **config)
 
     def save_dir(self, path: str | os.PathLike) -> None:
         """Writes the model as a folder of `config.json` and `model.weights.h5`.
@@ -150,7 +143,7 @@ class ConfigModel(keras.Model):
             found = description.pop("model")
             if found != cls.__name__:
                 raise ValueError(f"it describes a {found}")
-            config = cls._read_config(description)
+            config = cls.config_class(**description)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path / CONFIG_FILE} does not describe a {cls.__name__}: {error}"

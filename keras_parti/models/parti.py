@@ -164,8 +164,6 @@ class Parti(ConfigModel):
     """
 
     config_class = PartiConfig
-    # Folders from before there was a choice.
-    _missing_fields = {"attention_kernel": None}
 
     def __init__(self, config: PartiConfig, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
