@@ -1,6 +1,6 @@
 r"""Trains Parti in three sizes, an octave apart, and measures what size brings.
 
-    python benchmarks/scaling.py --digits    # needs nothing before; 40 minutes
+    python benchmarks/scaling.py --digits    # needs nothing before; 20 minutes
     nohup python benchmarks/scaling.py --tokens runs/tokens --coca runs/coca \
         > runs/scaling.log &                 # hours on two cores
     python benchmarks/scaling.py --quick     # tiny, to see it run
@@ -288,7 +288,7 @@ def main(argv=None):
         args.fields = DIGIT_FIELDS
         args.tokens, args.vocab, args.tokenizer, args.coca = digit_set(args.out / "set")
         args.data, args.split, args.gallery = DATA, "train", ["validation"]
-        args.steps, args.batch_size, args.queries = 1000, 64, 400
+        args.steps, args.batch_size, args.queries = 500, 64, 400
         args.num_samples, args.features, args.measure = 64, "pixels", "name@1"
     if args.quick:
         args.out, args.sizes = Path("runs/quick/scaling"), TOY_SIZES

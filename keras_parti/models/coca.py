@@ -109,8 +109,9 @@ class CoCa(ConfigModel):
         self.patches = layers.PatchEmbedding(
             config.patch_size, dim, dtype=dtype, name="patches"
         )
+        grid = 2 * (config.image_size // config.patch_size,)
         self.image_positions = layers.PositionEmbedding(
-            config.num_patches, dtype=dtype, name="image_positions"
+            config.num_patches, grid, dtype=dtype, name="image_positions"
         )
         self.image_tower = self._blocks(
             layers.EncoderBlock, config.image_layers, config.image_mlp_dim, "image"
