@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from keras import ops
+from tqdm import tqdm
 
 # Vectors that are compared with all codes at once: 0.3 GB of 8192 codes, where the
 # 131,072 of a sample would take 4.3 GB, several times over.
@@ -106,6 +107,11 @@ def parts(vectors):
     return np.array_split(vectors, max(1, -(-len(vectors) // PART)))
 
 
+def shown(rounds):
+    """Counts rounds on the terminal: ten of 8192 codes take some minutes."""
+    return tqdm(range(rounds), "placing codes", disable=None, leave=False)
+
+
 def spherical_kmeans(vectors, centres, rounds):
     """Moves centres to the mean direction of the vectors nearest to them.
 
@@ -118,7 +124,7 @@ def spherical_kmeans(vectors, centres, rounds):
         float32 `(num_centres, dim)` of unit vectors; a centre that no vector is
         nearest to stays.
     """
-    for _ in range(rounds):
+    for _ in shown(rounds):
         centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
         sums = np.zeros_like(centres)
         for part in parts(vectors):
@@ -139,7 +145,7 @@ def euclidean_kmeans(vectors, centres, rounds):
     Returns:
         float32 `(num_centres, dim)`; a centre that no vector is nearest to stays.
     """
-    for _ in range(rounds):
+    for _ in shown(rounds):
         sums, counts = np.zeros_like(centres), np.zeros((len(centres), 1))
         for part in parts(vectors):
             # |v - c|² without the |v|² that all centres share.
