@@ -52,7 +52,7 @@ SIZES = {  # 1.8, 3.9 and 7.4 million parameters
     "medium": {"dim": 176, "heads": 4, "mlp_dim": 704},
     "large": {"dim": 256, "heads": 4, "mlp_dim": 1024},
 }
-DIGIT_SIZES = {  # 0.3, 0.6 and 1.2 million parameters
+DIGIT_SIZES = {  # 0.4, 0.8 and 1.6 million parameters
     "small": {"dim": 64, "heads": 2, "mlp_dim": 256},
     "medium": {"dim": 92, "heads": 2, "mlp_dim": 368},
     "large": {"dim": 128, "heads": 4, "mlp_dim": 512},
