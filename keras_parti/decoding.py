@@ -69,8 +69,7 @@ class CachedDecoder:
         as rows, as few rows of inputs read it fastest. What weights alone decide is
         computed here: the scale and shift of a norm and the scale of queries are part
         of the matrix behind them, and what is added to the residual stream has mean
-        zero, so that no norm has to take it away. Of the 520 small operations of a step
-        of eight blocks this saves 130.
+        zero, so that no norm has to take it away.
         """
         parts, dtype = self._parts, self._dtype
         return {
@@ -337,9 +336,9 @@ def _normalize(inputs):
 def _limit(seen):
     """Returns what no logit of attention may exceed, float32: `MASKED` where unseen.
 
-    A minimum is one cheap operation in every block, where a choice by `where` is
-    several. It is not added: where one product alone takes a bias, as in a model of one
-    layer, TensorFlow 2.21 joins the two and the whole loop returns empty tensors.
+    Computed once a step for all blocks of a kind, which take the minimum. It is not
+    added: where one product alone takes a bias, as in a model of one layer, TensorFlow
+    2.21 joins the two and the whole loop returns empty tensors.
     """
     return ops.where(seen, np.float32(np.inf), np.float32(MASKED))
 

@@ -85,9 +85,8 @@ def attend_in_parts(queries, keys, values, bias=None):
                 ops.matmul(ops.transpose(weights, (0, 2, 1)), slopes),
             )
 
-        def grad(*args, upstream=None):
-            slopes = args[0] if upstream is None else upstream
-            inputs = (queries, keys, values, split(slopes), *biases)
+        def grad(upstream):
+            inputs = (queries, keys, values, split(upstream), *biases)
             return ops.map(backward, inputs)
 
         return join(ops.map(forward, (queries, keys, values, *biases))), grad

@@ -19,29 +19,29 @@ def layer_norm(name, dtype=None, epsilon=LAYER_NORM_EPSILON):
     return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=dtype)
 
 
+@ops.custom_gradient
 def gelu(x):
     """Exact GELU, x · Φ(x), for training: computed in float32 in both directions.
 
     Keras' own computes a complementary error function in the dtype of its inputs: of
-    4,096 vectors of 2,048 in bfloat16 that takes 240 ms, forward and backward, on two
-    cores, and this 90 to 130.
+    4,096 vectors of 2,048 in bfloat16 that took 240 ms, forward and backward, on two
+    cores, and this 130 in the same run.
     """
 
-    @ops.custom_gradient
-    def function(x):
+    def grad(upstream):
+        # Cast and computed again, so that only `x` itself is kept until here.
         wide = ops.cast(x, "float32")
-        share = 0.5 + 0.5 * ops.erf(wide * 0.5**0.5)  # Φ
+        density = ops.exp(-0.5 * ops.square(wide)) * (2 * math.pi) ** -0.5
+        slope = _normal_share(wide) + wide * density
+        return ops.cast(ops.cast(upstream, "float32") * slope, x.dtype)
 
-        def grad(*args, upstream=None):
-            slopes = ops.cast(args[0] if upstream is None else upstream, "float32")
-            wide = ops.cast(x, "float32")
-            share = 0.5 + 0.5 * ops.erf(wide * 0.5**0.5)
-            density = ops.exp(-0.5 * ops.square(wide)) * (2 * math.pi) ** -0.5
-            return ops.cast(slopes * (share + wide * density), x.dtype)
+    wide = ops.cast(x, "float32")
+    return ops.cast(wide * _normal_share(wide), x.dtype), grad
 
-        return ops.cast(wide * share, x.dtype), grad
 
-    return function(x)
+def _normal_share(x):
+    """Φ: how much of the standard normal distribution lies below."""
+    return 0.5 + 0.5 * ops.erf(x * 0.5**0.5)
 
 
 @keras.saving.register_keras_serializable("keras_parti")
