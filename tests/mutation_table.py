@@ -142,6 +142,18 @@ MUTATIONS = [
     ),
     Mutation(
         "losses.py",
+        "return upstream[..., None] * (shares - wanted)",
+        "return upstream[..., None] * shares",
+        "test_losses.py::test_the_slope_of_cross_entropy_is_shares_less_what_was_right",
+    ),
+    Mutation(
+        "layers/logits.py",
+        "ones = ops.ones((1, ops.shape(upstream)[0]), dtype)",
+        "ones = ops.zeros((1, ops.shape(upstream)[0]), dtype)",
+        "test_logits.py::test_gradients_are_products_of_what_was_rounded",
+    ),
+    Mutation(
+        "losses.py",
         "return (losses[0] + losses[1]) / 2",
         "return losses[0]",
         "test_text_encoder.py"

@@ -180,6 +180,26 @@ def test_token_cross_entropy_is_the_mean_over_tokens():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_slope_of_cross_entropy_is_shares_less_what_was_right():
+    ids = np.array([[1, 0, 4], [2, 2, 3]], "int32")
+    # Shares of 1e-44 and less, beside ordinary ones: they must not become infinite.
+    logits = wave((2, 3, 5), -3, 3)
+    logits[1, 1] = [200.0, 100.0, 0.0, -100.0, 199.0]
+    wide = logits.astype("float64")
+    shares = np.exp(wide - wide.max(-1, keepdims=True))
+    total = wide.max(-1) + np.log(shares.sum(-1))
+    shares /= shares.sum(-1, keepdims=True)
+    value = total - np.take_along_axis(wide, ids[..., None], -1)[..., 0]
+    right = np.eye(5)[ids]
+    logits = logits.astype("float32")
+    loss = TokenCrossEntropy()
+    assert float(loss(ids, ops.convert_to_tensor(logits))) == pytest.approx(
+        value.mean(), rel=1e-6
+    )
+    found = slope(lambda x: loss(ids, x), logits)
+    np.testing.assert_allclose(found, (shares - right) / 6, atol=1e-7)
+
+
 def test_losses_are_rebuilt_from_their_config():
     loss = LogitLaplace(epsilon=0.2, log_scale_floor=-3.0)
     again = keras.saving.deserialize_keras_object(

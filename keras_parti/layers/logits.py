@@ -58,8 +58,10 @@ class LogitsDense(keras.layers.Layer):
         if self.backward_dtype in (None, self.compute_dtype):
             return ops.add(ops.matmul(inputs, self.kernel), self.bias)
         # TensorFlow wants tensors, not variables, where gradients are given.
-        kernel = ops.copy(self.kernel)
-        return ops.add(_product(inputs, kernel, self.backward_dtype), self.bias)
+        kernel, bias = ops.copy(self.kernel), ops.copy(self.bias)
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        logits = _affine(rows, kernel, bias, self.backward_dtype)
+        return ops.reshape(logits, (*ops.shape(inputs)[:-1], self.units))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -72,21 +74,32 @@ class LogitsDense(keras.layers.Layer):
         }
 
 
-def _product(inputs, kernel, backward_dtype):
-    """Returns `inputs @ kernel`, whose gradients are products in another dtype."""
+def _affine(inputs, kernel, bias, backward_dtype):
+    """Returns `inputs @ kernel + bias`, whose gradients are products in another dtype.
+
+    Args:
+        inputs: float `(rows, embed)`.
+        kernel: float `(embed, units)`.
+        bias: float `(units,)`.
+        backward_dtype: str. The dtype of what is multiplied in the backward pass.
+    """
 
     @ops.custom_gradient
-    def product(x, kernel):
+    def affine(x, kernel, bias):
         # Cast here, so that only these copies are kept for the backward pass.
         low_x, low_kernel = (ops.cast(t, backward_dtype) for t in (x, kernel))
-        dtype, places = x.dtype, list(range(len(x.shape) - 1))
+        dtype = x.dtype
 
         def gradients(upstream):
+            # A sum over rows as a product: 12 ms for 4,096 x 8,192, where the sum of
+            # TensorFlow takes 74.
+            ones = ops.ones((1, ops.shape(upstream)[0]), dtype)
+            of_bias = ops.reshape(ops.matmul(ones, upstream), bias.shape)
             upstream = ops.cast(upstream, backward_dtype)
             of_x = ops.matmul(upstream, ops.transpose(low_kernel))
-            of_kernel = ops.tensordot(low_x, upstream, axes=(places, places))
-            return ops.cast(of_x, dtype), ops.cast(of_kernel, dtype)
+            of_kernel = ops.matmul(ops.transpose(low_x), upstream)
+            return ops.cast(of_x, dtype), ops.cast(of_kernel, dtype), of_bias
 
-        return ops.matmul(x, kernel), gradients
+        return ops.add(ops.matmul(x, kernel), bias), gradients
 
-    return product(inputs, kernel)
+    return affine(inputs, kernel, bias)
