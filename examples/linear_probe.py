@@ -67,7 +67,7 @@ def main(argv=None):
             verbose=2,
         )
     # The paper, too, shows VIM random variations of the pictures; how is not published.
-    encode_set(tokenizer, args.data, workdir / "tokens", augment_passes=args.crops)
+    encode_set(tokenizer, args.data, workdir / "tokens", crops=args.crops)
 
     # As for table 7: no labels, and no dropout.
     config = VIM.preset_config(args.preset, num_classes=None, dropout_rate=0.0)

@@ -55,6 +55,7 @@ def film(small_chain, tmp_path_factory):
         c.generate(PROMPTS, seed=5, num_samples=1)["ids"]
         for c in (callback.chain, fresh)
     ]
+    assert len(list(folder.glob("events*"))) == 1, "TensorBoard wants one file a run"
     yield logged(folder), held_out, model, drawn
     parti.set_weights(kept)
 

@@ -383,7 +383,7 @@ def test_a_folder_becomes_a_token_cache_with_crops_and_gaps(photos, tmp_path):
     again = encode_set(model, photos, tmp_path / "a", shards=2)["train"]
     assert again == (0, len(good), skipped)
 
-    twice = encode_set(model, photos, tmp_path / "b", augment_passes=2)
+    twice = encode_set(model, photos, tmp_path / "b", crops=2)
     assert twice["train"][0] == 2 * len(good)
     assert twice["validation"][0] == sizes["validation"]
     cache = data.read_token_cache(tmp_path / "b", "train", model.fingerprint())

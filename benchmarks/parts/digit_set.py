@@ -52,7 +52,7 @@ def digit_set(folder):
     if not words.exists():
         train_set_vocabulary(DATA, words, 300)
     vocabulary = Vocabulary.from_file(words, TEXT_LENGTH)
-    encode_set(tokenizer, DATA, folder / "tokens", augment_passes=4)
+    encode_set(tokenizer, DATA, folder / "tokens", crops=4)
     coca = CoCa.from_preset("coca_emoji", **COCA, text_vocab_size=vocabulary.size)
     train_coca(
         coca,

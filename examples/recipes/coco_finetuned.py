@@ -17,7 +17,7 @@ import recipe
 
 STAGES = [
     """keras-parti encode --tokenizer {tokenizer} --data {folder}/coco
-    --augment {crops} --out {runs}/coco/tokens""",
+    --crops {crops} --out {runs}/coco/tokens""",
     """keras-parti train parti --data {runs}/coco/tokens --vocab {vocab}
     --preset {preset} --tokenizer {tokenizer} --initial {parti} --optimizer adafactor
     --steps {steps} --batch-size {batch} --learning-rate 1e-5 --warmup-steps {warmup}

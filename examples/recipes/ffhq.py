@@ -22,7 +22,7 @@ STAGES = [
     --warmup-steps {tokenizer_warmup} --final-share 0.5 --steps-per-epoch {epoch}
     --workdir {runs}/ffhq/tokenizer""",
     """keras-parti encode --tokenizer {runs}/ffhq/tokenizer --data {folder}/ffhq
-    --augment {crops} --out {runs}/ffhq/tokens""",
+    --crops {crops} --out {runs}/ffhq/tokens""",
     """keras-parti train vim --data {runs}/ffhq/tokens --preset {vim}
     --steps {vim_steps} --batch-size {vim_batch} --learning-rate 4.5e-4
     --warmup-steps {vim_warmup} --steps-per-epoch {epoch} --workdir {runs}/ffhq/vim""",

@@ -21,7 +21,7 @@ STAGES = [
     --warmup-steps {tokenizer_warmup} --final-share 0.5 --steps-per-epoch {epoch}
     --workdir {runs}/imagenet/tokenizer""",
     """keras-parti encode --tokenizer {runs}/imagenet/tokenizer
-    --data {folder}/imagenet --augment {crops} --out {runs}/imagenet/tokens""",
+    --data {folder}/imagenet --crops {crops} --out {runs}/imagenet/tokens""",
     """keras-parti train vim --data {runs}/imagenet/tokens --preset {vim}
     --label category --steps {vim_steps} --batch-size {vim_batch}
     --learning-rate 4.5e-4 --warmup-steps {vim_warmup} --steps-per-epoch {epoch}

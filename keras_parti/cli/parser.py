@@ -173,7 +173,7 @@ def _add_encode(commands):
     )
     option(
         command,
-        "--augment",
+        "--crops",
         "N",
         "random crops of each picture of split train; 0 encodes it as it is",
         integer(0),

@@ -299,7 +299,7 @@ def encode(args):
         args.format,
         args.batch_size,
         args.shards,
-        args.augment,
+        args.crops,
     )
     for split, (encoded, kept, skipped) in counts.items():
         print(f"{split}: {encoded} pictures encoded, {kept} were there.")

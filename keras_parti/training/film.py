@@ -63,6 +63,7 @@ class Film(keras.callbacks.Callback):
         self.log_dir, self.held_out = str(log_dir), held_out
         self.every, self.seed = every, seed
         self.chain = None
+        self._writer = None  # a file of its own, so one for all epochs
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every:
@@ -70,14 +71,19 @@ class Film(keras.callbacks.Callback):
         # Made once, for its compiled graphs; they read the weights as they are.
         if self.chain is None:
             self.chain = TextToImage(self.tokenizer, self.model, self.vocabulary)
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(self.log_dir)
         pairs = [(self.model.optimizer, self.model.trainable_variables)]
-        with (
-            averaged(pairs),
-            tf.summary.create_file_writer(self.log_dir).as_default(epoch),
-        ):
+        with averaged(pairs), self._writer.as_default(epoch):
             self._show_pictures()
             if self.held_out is not None:
                 self._show_losses()
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _show_pictures(self):
         columns, first = [], None

@@ -49,7 +49,7 @@ def encode_set(
     format: str = "tfrecord",
     batch_size: int = 32,
     shards: int | None = None,
-    augment_passes: int = 0,
+    crops: int = 0,
 ) -> dict[str, tuple[int, int, dict[str, str]]]:
     """Writes the token cache of all splits of a picture set that hold pictures.
 
@@ -60,7 +60,7 @@ def encode_set(
         format: str, "tfrecord" or "npz".
         batch_size: int. Pictures encoded at a time.
         shards: int or None. Files a split; see `write_token_cache`.
-        augment_passes: int. 0 encodes each picture once, as it is. A higher number
+        crops: int. 0 encodes each picture once, as it is. A higher number
             encodes that many random crops of each picture of split `train`, by DALL-E's
             listing for the second stage (`keras_parti.data.augmentation`).
 
@@ -77,13 +77,13 @@ def encode_set(
     for name, total in data.splits(name_or_dir).items():
         if not total:
             continue
-        crops = {}
-        if augment_passes and name == "train":
-            crops = {"augment": "transformer", "passes": augment_passes}
+        cropped = {}
+        if crops and name == "train":
+            cropped = {"augment": "transformer", "passes": crops}
         encoded = data.write_token_cache(
             out_dir,
             name,
-            data.StoredSplit(name_or_dir, name, config.image_size, **crops),
+            data.StoredSplit(name_or_dir, name, config.image_size, **cropped),
             lambda images: run(images)["ids"],
             fingerprint,
             config.num_codes,
@@ -91,7 +91,7 @@ def encode_set(
             format=format,
             shards=shards,
             batch_size=batch_size,
-            augment=crops.get("augment"),
+            augment=cropped.get("augment"),
         )
         manifest = read_manifest(out_dir)
         kept = sum(examples_of(manifest, name)) - encoded
