@@ -307,7 +307,7 @@ def _plan_split(out_dir, split, made_by, plan, pictures):
         else:
             manifest = {**made_by, "splits": {}}
         entry = manifest["splits"].get(split, {})
-        known = entry.get("pictures")  # not of caches of earlier releases
+        known = entry.get("pictures")  # None of a dataset that has no identity
         if entry.get("shards") and None not in (known, pictures) and known != pictures:
             raise ValueError(
                 f"Split {split!r} of {out_dir} holds tokens of {known}, not of "
