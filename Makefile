@@ -47,7 +47,9 @@ $(VENV)/.runs: requirements.lock setup.py
 	@echo 'Installing into $(VENV) with $(PYTHON): some minutes the first time.'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@# By a path, not by a finder of imports: the clone's own folder, which may be called
+	@# keras_parti, would win over that in the folder above it.
+	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(VENV)/.tests: requirements-test.lock $(VENV)/.runs

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -289,8 +290,15 @@ def train_vocabulary(
             minloglevel=2,
         )
     except RuntimeError as error:
+        # It says what was asked for and what the characters alone take: "270 vs 279".
+        least = re.search(r"\b\d+ vs (\d+)\b", str(error))
+        if least is None:
+            raise ValueError(
+                f"`size` {size} does not suit these captions. SentencePiece: {error}"
+            ) from None
         raise ValueError(
-            f"`size` {size} does not suit these captions. SentencePiece: {error}"
+            f"`size` must be {least[1]} or more for these captions, whose characters "
+            f"alone take as many ids. Received: size={size}"
         ) from None
     Path(path).write_bytes(model.getvalue())
 

@@ -38,6 +38,20 @@ def test_a_plan_needs_nothing_that_is_not_required():
     assert "parameters a device" in done.stdout
 
 
+def test_the_folder_above_a_clone_does_not_hide_the_library(tmp_path):
+    """A clone called keras_parti is, from above, a package without contents."""
+    (tmp_path / "keras_parti").mkdir()
+    script = "import keras_parti; print(keras_parti.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_nobody_is_sent_to_a_package_index_for_this_library():
     """It is not there: what is of that name is of others."""
     for path in Path(cli.__file__).parents[1].rglob("*.py"):

@@ -159,8 +159,8 @@ def test_ids_of_another_codebook_are_refused(small_chain):
     with pytest.raises(ValueError, match=message + f"tokenizer {other.fingerprint()}"):
         TextToImage(other, parti, vocabulary)
     parti = Parti.from_preset("parti_tiny", vocabulary="other words")
-    message = "`parti` has learned ids of vocabulary other words. Received: vocabulary "
-    with pytest.raises(ValueError, match=message + vocabulary.fingerprint):
+    message = "must be the one that `parti` was trained with, of fingerprint other wo"
+    with pytest.raises(ValueError, match=f"{message}.*{vocabulary.fingerprint[:8]}"):
         TextToImage(own, parti, vocabulary)
 
 

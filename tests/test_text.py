@@ -1,6 +1,7 @@
 """Prompts become the same ids in Python, in graphs and in SavedModels."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -264,10 +265,15 @@ def test_training_is_quiet(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_too_small_a_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`size` 100 .*smaller than required"):
-        train_vocabulary(CAPTIONS, tmp_path / "none.model", size=100)
-    assert not (tmp_path / "none.model").exists()
+def test_too_small_a_size_is_refused_and_the_one_named_will_do(tmp_path):
+    path = tmp_path / "none.model"
+    with pytest.raises(ValueError, match=r"Received: size=100") as refused:
+        train_vocabulary(CAPTIONS, path, size=100)
+    assert not path.exists()
+    least = int(re.search(r"must be (\d+) or more", str(refused.value))[1])
+    with pytest.raises(ValueError, match=f"must be {least} or more"):
+        train_vocabulary(CAPTIONS, path, size=least - 1)
+    train_vocabulary(CAPTIONS, path, size=least)
 
 
 @pytest.mark.parametrize("captions", [[], ["", ""]])

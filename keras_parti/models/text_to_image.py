@@ -68,8 +68,8 @@ class TextToImage:
         learned = parti.config.vocabulary
         if learned not in (None, vocabulary.fingerprint):
             raise ValueError(
-                f"`parti` has learned ids of vocabulary {learned}. "
-                f"Received: vocabulary {vocabulary.fingerprint}"
+                "`vocabulary` must be the one that `parti` was trained with, of "
+                f"fingerprint {learned[:8]}. Received: {vocabulary.fingerprint[:8]}"
             )
         if vocabulary.size > parti.config.text_vocab_size:
             raise ValueError(

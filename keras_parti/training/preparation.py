@@ -1,6 +1,6 @@
 """What comes before training Parti: the vocabulary and the tokens of a picture set."""
 
-import itertools
+import logging
 import os
 
 from tqdm import tqdm
@@ -11,6 +11,10 @@ from keras_parti.data.arrays import plain_texts
 from keras_parti.data.token_cache import examples_of, read_manifest, skipped_of
 from keras_parti.models import ViTVQGAN
 from keras_parti.text import train_vocabulary
+
+MAX_NAMES = 3  # of pictures without captions, in a warning
+
+logger = logging.getLogger(__name__)
 
 
 def train_set_vocabulary(
@@ -29,17 +33,35 @@ def train_set_vocabulary(
     Raises:
         ValueError: an unknown set, one without captions, or a `size` too small.
     """
-    counted = itertools.count()
+    count, pictures, silent = 0, 0, []
 
     def captions():
+        nonlocal count, pictures
         for example in tqdm(data.load(name_or_dir, "train"), "captions", disable=None):
             texts = plain_texts(example)
-            for caption in texts.get("captions", []) + texts.get("synonyms", []):
-                next(counted)
-                yield caption
+            found = texts.get("captions", []) + texts.get("synonyms", [])
+            count, pictures = count + len(found), pictures + 1
+            if not found:
+                silent.append(str(texts.get("key") or texts.get("name") or pictures))
+            yield from found
+        if not count:
+            raise ValueError(
+                f"None of the {pictures} pictures of {name_or_dir} has a caption. Put "
+                "them, one a line, into cat.txt beside cat.jpg, or all into a list: "
+                "captions.csv or captions.jsonl."
+            )
 
     train_vocabulary(captions(), path, size)
-    return next(counted)
+    if silent:
+        names = ", ".join(silent[:MAX_NAMES]) + ", …" * (len(silent) > MAX_NAMES)
+        logger.warning(
+            "%s: %d of %d pictures have no caption: %s",
+            name_or_dir,
+            len(silent),
+            pictures,
+            names,
+        )
+    return count
 
 
 def encode_set(
