@@ -373,7 +373,11 @@ def test_serve_ends_gracefully_when_terminated(model):
         assert "keras-parti generate" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "Stopped.\n", "")
+    assert (process.returncode, out) == (0, "Stopped.\n")
+    said = re.findall(r"^keras-parti: Warming up (\w+) \((.+)\) ...\n", err, re.M)
+    names = ["serving_default", "generate", "generate_best", "encode", "decode"]
+    assert said == [(name, f"{place} of 5") for place, name in enumerate(names, 1)]
+    assert err.count("\n") == 5
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`keras-parti demo`, `generate` and `serve`: from prompts to pictures."""
 
 import contextlib
+import logging
 import signal
 import tempfile
 import time
@@ -116,6 +117,7 @@ def serve(args):
     )
     how = "" if args.no_warm_up else ", and warming up: a minute or more"
     print(f"Loading {args.model or args.config}{how} ...", flush=True)
+    logging.getLogger("keras_parti.serving.servable").setLevel(logging.INFO)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # `wait` ends on a signal; the suppression is for one that comes before it.
