@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -357,27 +356,6 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
     assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
-
-
-@pytest.mark.slow
-def test_serve_ends_gracefully_when_terminated(model):
-    command = [sys.executable, "-m", "keras_parti", "serve", str(model), "--port", "0"]
-    command += ["--rest-port", "0", "--page"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline().startswith("Loading")
-        assert process.stdout.readline() == "Serving tiny, version 1.\n"
-        assert "REST: http://127.0.0.1:" in process.stdout.readline()
-        assert process.stdout.readline().startswith("Page: http://127.0.0.1:")
-        assert "keras-parti generate" in process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (0, "Stopped.\n")
-    said = re.findall(r"^keras-parti: Warming up (\w+) \((.+)\) ...\n", err, re.M)
-    names = ["serving_default", "generate", "generate_best", "encode", "decode"]
-    assert said == [(name, f"{place} of 5") for place, name in enumerate(names, 1)]
-    assert err.count("\n") == 5
 
 
 @pytest.mark.slow

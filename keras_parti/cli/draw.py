@@ -128,6 +128,8 @@ def serve(args):
             print(f"gRPC: {server.address}   REST: http://{server.rest_address}")
             if args.page:
                 print(f"Page: http://{server.rest_address}/")
+            # From here on versions come and go by themselves.
+            logging.getLogger("keras_parti.serving.versions").setLevel(logging.INFO)
             print(
                 f'Try: keras-parti generate "red apple in google style" --server '
                 f"{server.address} --name {server.name} --out apple.png",
