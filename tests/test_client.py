@@ -155,6 +155,12 @@ def test_what_the_model_lacks_is_said_with_what_it_has(client):
         client.predict("foo", {})
 
 
+def test_a_size_that_the_model_lacks_is_refused_before_drawing(client):
+    """Not the guidance, which drawing would refuse."""
+    with pytest.raises(ValueError, match="exported without an upsampler"):
+        client.generate(["a"], num_samples=1, guidance_scale=31.5, size=10)
+
+
 def test_pictures_go_in_requests_of_bounded_size():
     small = [{"image_bytes": b"x"}] * (2 * ROWS_PER_REQUEST + 3)
     assert [len(c) for c in chunks(small)] == [ROWS_PER_REQUEST, ROWS_PER_REQUEST, 3]
