@@ -155,6 +155,15 @@ def test_what_the_model_lacks_is_said_with_what_it_has(client):
         client.predict("foo", {})
 
 
+@pytest.mark.parametrize("signature", ["generate", "foo"])
+def test_an_error_is_said_once(client, signature):
+    """Not as a chain of gRPC's, with a traceback each."""
+    with pytest.raises(ValueError, match=r"invalid name|has no signature") as error:
+        client.predict(signature, {"prompt": np.array([b"a"], object), "odd": 1})
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None or error.value.__suppress_context__
+
+
 def test_a_size_that_the_model_lacks_is_refused_before_drawing(client):
     """Not the guidance, which drawing would refuse."""
     with pytest.raises(ValueError, match="exported without an upsampler"):
