@@ -117,8 +117,11 @@ def test_mistakes_are_found_before_asking(client, options, words):
 def test_prompts_that_are_no_text_are_a_type_error(client):
     with pytest.raises(TypeError, match=r"prompts must be strings. Received: 3"):
         client.generate(["a", 3], num_samples=1)
-    with pytest.raises(TypeError, match=r"prompts must be a list.*Received: 'a fox'"):
-        client.generate("a fox", num_samples=1)
+    for none in ("a fox", None, 3):
+        words = f"prompts must be a list of strings. Received: {none!r}"
+        with pytest.raises(TypeError, match=words):
+            client.generate(none, num_samples=1)
+    assert len(client.generate(np.array(["a", "b"]), num_samples=1)["ids"]) == 2
 
 
 def test_odd_bytes_of_a_shell_are_sent(client):
