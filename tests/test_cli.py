@@ -299,7 +299,9 @@ def test_a_server_without_the_model_is_said_to_be(model, tmp_path, capsys):
     with draw.serving(model) as (server, _):
         argv = ["generate", "a", "--server", server.address, "--name", "other"]
         words = said(capsys, *argv, "--out", tmp_path / "a.png")
-    assert "Servable not found" in words
+    assert "Servable not found for request: Latest(other)." in words
+    assert f"{server.address} has no such model or version. Give the name" in words
+    assert "by --name" in words
 
 
 def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, capsys):

@@ -55,8 +55,9 @@ def explain(failure, address, timeout):
         )
     if code == grpc.StatusCode.NOT_FOUND:
         words += (
-            f". The server at {address} has no such model or version; its "
-            "name is that of the folder served, or what `serve --name` said"
+            f". The server at {address} has no such model or version. Give the name "
+            "that it serves, by --name of a command or `model` of a client: that of "
+            "the folder served, or what `serve --name` said."
         )
     if code in MISTAKES:
         return ValueError(_plain(words))
