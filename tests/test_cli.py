@@ -310,6 +310,7 @@ def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, c
     assert cli.main(["generate", *PROMPTS, "--model", str(model), *flags]) == 0
     out = capsys.readouterr().out
     drawn = chain.generate([*PROMPTS[:-1], "broken \ufffd byte"], 3, 2, seed=7)
+    assert "Drawing the best 2 of 3 pictures for each of 5 prompts ...\n" in out
     assert f"its {drawn['prompt_tokens'][3]:,} tokens" in out
     assert out.count("cut off") == drawn["truncated"].sum() >= 2
     assert "(no prompt)" in out
@@ -346,6 +347,8 @@ def test_the_demo_writes_a_grid_and_says_where(
     monkeypatch.setattr("keras_parti.cli.draw.DEMO_SIZE", None)  # no upsampler
     assert cli.main(["demo", *prompts]) == 0
     out = capsys.readouterr().out
+    best = "the best 4 of 16 pictures ..." if prompts else "the best 1 of 8 pictures"
+    assert out.count(f"Drawing {best}") == 1
     assert str(tmp_path / "demo.png") in out
     for prompt in prompts[1:] or draw.DEMO_PROMPTS:
         assert (prompt or "(no prompt)") in out

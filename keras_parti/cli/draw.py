@@ -52,9 +52,6 @@ def demo(args):
             f"Serving {server.name}, version {server.version}, on {server.address} "
             f"after {time.monotonic() - begun:.0f} s."
         )
-        print(
-            f"Drawing, for each prompt the best {keep} of {num_samples} ...", flush=True
-        )
         drawn = ask(
             client,
             prompts,
@@ -186,7 +183,7 @@ def serving(model):
 
 
 def ask(client, prompts, num_samples, keep, **options):
-    """Draws pictures of all prompts, with a progress bar.
+    """Draws pictures of all prompts; says what, and how far it is.
 
     Args:
         client: `Client`.
@@ -198,6 +195,8 @@ def ask(client, prompts, num_samples, keep, **options):
     Returns:
         What `Client.generate` returns.
     """
+    each = f" for each of {len(prompts)} prompts" if len(prompts) > 1 else ""
+    print(f"Drawing the best {keep} of {num_samples} pictures{each} ...", flush=True)
     together = max(1, ROWS_PER_REQUEST // num_samples)
     parts = []
     with tqdm(total=len(prompts), unit="prompt", disable=None) as bar:
