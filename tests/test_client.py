@@ -142,9 +142,10 @@ def test_pictures_that_are_none_are_refused(client):
 
 
 def test_the_servers_words_are_in_the_error(client):
-    words = r"^guidance_scale must lie in \[0, 30\]. Received: \[31.5\]$"
-    with pytest.raises(ValueError, match=words):
-        client.generate(["a"], guidance_scale=31.5, num_samples=1)
+    words = r"^guidance_scale must lie in \[0, 30\]. Received: 31.5$"
+    for num_samples in (1, 2, 13):
+        with pytest.raises(ValueError, match=words):
+            client.generate(["a"], guidance_scale=31.5, num_samples=num_samples)
 
 
 def test_what_the_model_lacks_is_said_with_what_it_has(client):
@@ -156,6 +157,13 @@ def test_what_the_model_lacks_is_said_with_what_it_has(client):
         client.score(np.zeros((1, 5, 5, 3), np.uint8), ["a"])
     with pytest.raises(ValueError, match=r"no signature foo; it has .*default\.$"):
         client.predict("foo", {})
+
+
+def test_values_that_differ_are_all_in_the_error(client):
+    prompts = np.array([b"a", b"b", b"c"], object)
+    options = {"guidance_scale": np.float32([31, 31, 32])}
+    with pytest.raises(ValueError, match=r"Received: \[31 31 32\]$"):
+        client.predict("generate", {"prompt": prompts} | options)
 
 
 @pytest.mark.parametrize("signature", ["generate", "foo"])
