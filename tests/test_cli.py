@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import re
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -300,7 +299,9 @@ def test_a_server_without_the_model_is_said_to_be(model, tmp_path, capsys):
     with draw.serving(model) as (server, _):
         argv = ["generate", "a", "--server", server.address, "--name", "other"]
         words = said(capsys, *argv, "--out", tmp_path / "a.png")
-    assert "Servable not found" in words
+    assert "Servable not found for request: Latest(other)." in words
+    assert f"{server.address} has no such model or version. Give the name" in words
+    assert "by --name" in words
 
 
 def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, capsys):
@@ -309,6 +310,7 @@ def test_any_prompt_is_drawn_and_cut_ones_are_reported(chain, model, tmp_path, c
     assert cli.main(["generate", *PROMPTS, "--model", str(model), *flags]) == 0
     out = capsys.readouterr().out
     drawn = chain.generate([*PROMPTS[:-1], "broken \ufffd byte"], 3, 2, seed=7)
+    assert "Drawing the best 2 of 3 pictures for each of 5 prompts ...\n" in out
     assert f"its {drawn['prompt_tokens'][3]:,} tokens" in out
     assert out.count("cut off") == drawn["truncated"].sum() >= 2
     assert "(no prompt)" in out
@@ -345,6 +347,8 @@ def test_the_demo_writes_a_grid_and_says_where(
     monkeypatch.setattr("keras_parti.cli.draw.DEMO_SIZE", None)  # no upsampler
     assert cli.main(["demo", *prompts]) == 0
     out = capsys.readouterr().out
+    best = "the best 4 of 16 pictures ..." if prompts else "the best 1 of 8 pictures"
+    assert out.count(f"Drawing {best}") == 1
     assert str(tmp_path / "demo.png") in out
     for prompt in prompts[1:] or draw.DEMO_PROMPTS:
         assert (prompt or "(no prompt)") in out
@@ -357,23 +361,6 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
     assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
-
-
-@pytest.mark.slow
-def test_serve_ends_gracefully_when_terminated(model):
-    command = [sys.executable, "-m", "keras_parti", "serve", str(model), "--port", "0"]
-    command += ["--rest-port", "0", "--page"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline().startswith("Loading")
-        assert process.stdout.readline() == "Serving tiny, version 1.\n"
-        assert "REST: http://127.0.0.1:" in process.stdout.readline()
-        assert process.stdout.readline().startswith("Page: http://127.0.0.1:")
-        assert "keras-parti generate" in process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "Stopped.\n", "")
 
 
 @pytest.mark.slow

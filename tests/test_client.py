@@ -117,8 +117,11 @@ def test_mistakes_are_found_before_asking(client, options, words):
 def test_prompts_that_are_no_text_are_a_type_error(client):
     with pytest.raises(TypeError, match=r"prompts must be strings. Received: 3"):
         client.generate(["a", 3], num_samples=1)
-    with pytest.raises(TypeError, match=r"prompts must be a list.*Received: 'a fox'"):
-        client.generate("a fox", num_samples=1)
+    for none in ("a fox", None, 3):
+        words = f"prompts must be a list of strings. Received: {none!r}"
+        with pytest.raises(TypeError, match=words):
+            client.generate(none, num_samples=1)
+    assert len(client.generate(np.array(["a", "b"]), num_samples=1)["ids"]) == 2
 
 
 def test_odd_bytes_of_a_shell_are_sent(client):
@@ -139,9 +142,10 @@ def test_pictures_that_are_none_are_refused(client):
 
 
 def test_the_servers_words_are_in_the_error(client):
-    words = r"^guidance_scale must lie in \[0, 30\]. Received: \[31.5\]$"
-    with pytest.raises(ValueError, match=words):
-        client.generate(["a"], guidance_scale=31.5, num_samples=1)
+    words = r"^guidance_scale must lie in \[0, 30\]. Received: 31.5$"
+    for num_samples in (1, 2, 13):
+        with pytest.raises(ValueError, match=words):
+            client.generate(["a"], guidance_scale=31.5, num_samples=num_samples)
 
 
 def test_what_the_model_lacks_is_said_with_what_it_has(client):
@@ -153,6 +157,28 @@ def test_what_the_model_lacks_is_said_with_what_it_has(client):
         client.score(np.zeros((1, 5, 5, 3), np.uint8), ["a"])
     with pytest.raises(ValueError, match=r"no signature foo; it has .*default\.$"):
         client.predict("foo", {})
+
+
+def test_values_that_differ_are_all_in_the_error(client):
+    prompts = np.array([b"a", b"b", b"c"], object)
+    options = {"guidance_scale": np.float32([31, 31, 32])}
+    with pytest.raises(ValueError, match=r"Received: \[31 31 32\]$"):
+        client.predict("generate", {"prompt": prompts} | options)
+
+
+@pytest.mark.parametrize("signature", ["generate", "foo"])
+def test_an_error_is_said_once(client, signature):
+    """Not as a chain of gRPC's, with a traceback each."""
+    with pytest.raises(ValueError, match=r"invalid name|has no signature") as error:
+        client.predict(signature, {"prompt": np.array([b"a"], object), "odd": 1})
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None or error.value.__suppress_context__
+
+
+def test_a_size_that_the_model_lacks_is_refused_before_drawing(client):
+    """Not the guidance, which drawing would refuse."""
+    with pytest.raises(ValueError, match="exported without an upsampler"):
+        client.generate(["a"], num_samples=1, guidance_scale=31.5, size=10)
 
 
 def test_pictures_go_in_requests_of_bounded_size():

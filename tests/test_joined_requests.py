@@ -23,7 +23,7 @@ def requests():
             yield "generate", {"prompt": columns(prompts)["prompt"]}, None
         if seed % 5 == 0:
             wrong = columns(prompts, guidance_scale=31 + seed)
-            yield "generate", wrong, f"Received: [{31 + seed}"
+            yield "generate", wrong, f"Received: {31 + seed}"
             yield "decode", {"ids": ids + 15 + seed}, "ids must lie in"
 
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from serving_calls import caller, columns_of, ours, predict
+from serving_calls import INVALID, caller, columns_of, ours, predict
 
 from keras_parti.serving.http_server import HttpServer
 from keras_parti.serving.server import Server, listening
@@ -196,6 +196,16 @@ def test_pictures_go_in_as_base64(toy):
     files = ask(toy, "/v1/models/toy:predict", ids)[2]["outputs"]
     back = {"signature_name": "encode", "inputs": files}
     assert ask(toy, "/v1/models/toy:predict", back)[2] == {"outputs": [[41] * 3]}
+
+
+def test_what_a_graph_refuses_is_said_without_its_words(toy):
+    wrong = {"prompt": ["a", "b"], "guidance_scale": [100]}
+    status, _, answer = ask(toy, "/v1/models/toy:predict", {"inputs": wrong})
+    words = "guidance_scale must lie in [0, 30]. Received: 100"
+    assert (status, answer) == (400, {"error": words})
+    columns = columns_of(["a", "b"]) | {"guidance_scale": np.float32([100])}
+    request = predict(columns, name="toy")
+    assert caller(toy.address)("Predict", request) == (INVALID, words)
 
 
 def test_the_page_is_there_if_wanted(toy, server):

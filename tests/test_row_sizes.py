@@ -109,6 +109,6 @@ def test_no_rows_and_more_than_the_largest_size_are_refused(exported_client, row
         "decode": {"ids": np.zeros((rows, 9), np.int32)},
     }
     for signature, values in inputs.items():
-        words = f"A request must have 1 to 16 rows. Received: \\[{rows}\\]"
+        words = f"A request must have 1 to 16 rows. Received: {rows}$"
         with pytest.raises(ValueError, match=words):
             exported_client.predict(signature, values)

@@ -20,7 +20,7 @@ from serving_calls import (
     write_warm_up,
 )
 
-from keras_parti.serving.servable import to_array, to_proto
+from keras_parti.serving.servable import Servable, to_array, to_proto
 from keras_parti.serving.server import Server
 
 pytestmark = ours
@@ -164,6 +164,20 @@ def test_warm_up_runs_before_the_server_is_ready(stand_ins, tmp_path):
     with Server(model, port=0) as server:
         ran = [name for name, _ in loaded(server)._runs]
     assert ran == ["serving_default", "encode"]
+
+
+def test_a_warm_up_says_how_far_it_is(stand_ins, tmp_path, caplog):
+    caplog.set_level("INFO", "keras_parti.serving.servable")
+    model = copy(stand_ins, tmp_path, [2])
+    encode = predict({"image": IMAGE}, signature="encode")
+    write_warm_up(model / "2", [encode, predict(GOOD), encode])
+    Servable(model / "2", warm_up=False).close()
+    assert caplog.messages == []
+    Servable(model / "2").close()
+    assert caplog.messages == [
+        "Warming up encode (1 of 2) ...",
+        "Warming up serving_default (2 of 2) ...",
+    ]
 
 
 def test_bad_warm_up_record_makes_a_version_unfit(stand_ins, tmp_path):

@@ -259,3 +259,30 @@ def test_what_is_at_work_is_answered_after_sigterm(spinner):
     assert [tf.make_ndarray(reply.outputs["last"]) for _, reply in found] == [10**6] * 3
     assert process.communicate(timeout=30)[0] == "stopped\n"
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_serve_says_what_it_does_until_it_is_terminated(exported, tmp_path):
+    model = tmp_path / "toy"
+    shutil.copytree(exported, model / "1")
+    command = [sys.executable, "-m", "keras_parti", "serve", model, "--port", "0"]
+    command += ["--rest-port", "0", "--page"]
+    names = ["serving_default", "generate", "generate_best", "encode", "decode"]
+    warming = [f"Warming up {n} ({i} of 5) ..." for i, n in enumerate(names, 1)]
+    swap = ["Version 2 of toy found: loading and warming up ...", *warming]
+    swap += ["Serving toy, version 2.", "Version 1 of toy has ended."]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("Loading")
+        assert process.stdout.readline() == "Serving toy, version 1.\n"
+        assert "REST: http://127.0.0.1:" in process.stdout.readline()
+        assert process.stdout.readline().startswith("Page: http://127.0.0.1:")
+        assert "keras-parti generate" in process.stdout.readline()
+        logged = [process.stderr.readline() for _ in warming]
+        appear(exported, model / "2")
+        logged += [process.stderr.readline() for _ in swap]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert logged == [f"keras-parti: {words}\n" for words in (*warming, *swap)]
+    assert (process.returncode, out, err) == (0, "Stopped.\n", "")

@@ -132,6 +132,34 @@ def test_a_broken_version_says_why_and_is_tried_again_when_it_changes(
     assert (served(models), states(models)) == (2, {2: "AVAILABLE", 1: "END"})
 
 
+def test_a_swap_is_said_step_by_step(models, root, caplog):
+    caplog.set_level("INFO", "keras_parti.serving.versions")
+    (root / "a" / "2").mkdir()
+    models.sync()
+    assert caplog.messages == [
+        "Version 2 of a found: loading and warming up ...",
+        "Serving a, version 2.",
+        "Version 1 of a has ended.",
+    ]
+
+
+def test_a_version_that_fails_again_for_the_same_reason_is_said_once(
+    models, root, caplog
+):
+    caplog.set_level("INFO", "keras_parti.serving.versions")
+    broken = root / "a" / "2" / "broken"
+    broken.parent.mkdir()
+    for reason in ("torn", "torn", "split"):
+        broken.unlink(missing_ok=True)
+        broken.write_text(reason)
+        models.sync()
+    assert caplog.messages == [
+        "Version 2 of a found: loading and warming up ...",
+        f"{root / 'a'}: version 2 is not whole: torn. Version 1 goes on.",
+        f"{root / 'a'}: version 2 is not whole: split. Version 1 goes on.",
+    ]
+
+
 def test_at_the_start_an_older_version_is_better_than_none(root):
     for number in ("2", "3"):
         (root / "a" / number).mkdir()

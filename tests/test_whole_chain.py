@@ -157,7 +157,7 @@ def test_bad_requests_are_named(client):
             {"image_bytes": strings(b"x", b"y", b"z"), "prompt": strings(b"a", b"b")},
         )
     with pytest.raises(ValueError, match=r"size must be one of 12, 24, 48.*36"):
-        client.generate(["a"], size=36, num_samples=1)
+        client.generate(["a"], size=36, num_samples=1, guidance_scale=31)
     with pytest.raises(ValueError, match="must hold PNG or JPEG"):
         client.score([b"no picture"], ["a"])
 

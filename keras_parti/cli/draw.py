@@ -1,6 +1,7 @@
 """`keras-parti demo`, `generate` and `serve`: from prompts to pictures."""
 
 import contextlib
+import logging
 import signal
 import tempfile
 import time
@@ -50,9 +51,6 @@ def demo(args):
         print(
             f"Serving {server.name}, version {server.version}, on {server.address} "
             f"after {time.monotonic() - begun:.0f} s."
-        )
-        print(
-            f"Drawing, for each prompt the best {keep} of {num_samples} ...", flush=True
         )
         drawn = ask(
             client,
@@ -116,6 +114,7 @@ def serve(args):
     )
     how = "" if args.no_warm_up else ", and warming up: a minute or more"
     print(f"Loading {args.model or args.config}{how} ...", flush=True)
+    logging.getLogger("keras_parti.serving.servable").setLevel(logging.INFO)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # `wait` ends on a signal; the suppression is for one that comes before it.
@@ -126,6 +125,8 @@ def serve(args):
             print(f"gRPC: {server.address}   REST: http://{server.rest_address}")
             if args.page:
                 print(f"Page: http://{server.rest_address}/")
+            # From here on versions come and go by themselves.
+            logging.getLogger("keras_parti.serving.versions").setLevel(logging.INFO)
             print(
                 f'Try: keras-parti generate "red apple in google style" --server '
                 f"{server.address} --name {server.name} --out apple.png",
@@ -182,7 +183,7 @@ def serving(model):
 
 
 def ask(client, prompts, num_samples, keep, **options):
-    """Draws pictures of all prompts, with a progress bar.
+    """Draws pictures of all prompts; says what, and how far it is.
 
     Args:
         client: `Client`.
@@ -194,6 +195,8 @@ def ask(client, prompts, num_samples, keep, **options):
     Returns:
         What `Client.generate` returns.
     """
+    each = f" for each of {len(prompts)} prompts" if len(prompts) > 1 else ""
+    print(f"Drawing the best {keep} of {num_samples} pictures{each} ...", flush=True)
     together = max(1, ROWS_PER_REQUEST // num_samples)
     parts = []
     with tqdm(total=len(prompts), unit="prompt", disable=None) as bar:

@@ -265,7 +265,7 @@ def _ranged(kind, words, low, high):
             )
         return value
 
-    parse.allowed = allowed
+    parse.allowed = allowed or words
     return parse
 
 

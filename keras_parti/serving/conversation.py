@@ -69,6 +69,9 @@ class Conversation(Exchange):
         seeds = sampling.sample_seeds(seed, num_samples, len(texts))
         given = (guidance_scale, temperature, top_k, top_p)
         options = _chosen(given, sampling.DEFAULTS)
+        if size is not None:
+            # Drawing is what takes long, so one pixel asks first whether this goes.
+            await self._enlarge(np.zeros([1, 1, 1, 3], np.uint8), size)
         if (num_samples, keep) == self.best:
             rows = await self._draw_best(texts, seed, keep, options)
         else:

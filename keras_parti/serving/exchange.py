@@ -145,7 +145,7 @@ class Exchange:
             words += f"{names}."
             if signature in PARTS:
                 words += f" It was exported without {PARTS[signature]}."
-            raise ValueError(words) from error
+            raise ValueError(words) from None
         return {name: tf.make_ndarray(value) for name, value in reply.outputs.items()}
 
     async def _predict_rows(self, signature, rows):
@@ -189,7 +189,7 @@ class Exchange:
             if last or failure.code() != grpc.StatusCode.UNAVAILABLE:
                 break
             await self._pause(pause)
-        raise explain(failure, self.address, self.timeout) from failure
+        raise explain(failure, self.address, self.timeout)
 
     def _name(self, request):
         request.model_spec.name = self.model

@@ -1,5 +1,7 @@
 """What a failed request means, and what its sender can do about it."""
 
+import re
+
 import grpc
 
 # Statuses that the request itself caused; other failures are the server's.
@@ -13,6 +15,9 @@ MISTAKES = (
 # How gRPC says in RESOURCE_EXHAUSTED that a message is too large. Other servers that
 # send this status are busy: the real one ("Server Threadpool Exhausted"), and ours.
 TOO_LARGE = "larger than max"
+
+# What begins the words of a check in a graph, and what the names of its nodes.
+CHECK, NODES = "assertion failed: [", "\n\t [["
 
 
 def explain(failure, address, timeout):
@@ -55,17 +60,22 @@ def explain(failure, address, timeout):
         )
     if code == grpc.StatusCode.NOT_FOUND:
         words += (
-            f". The server at {address} has no such model or version; its "
-            "name is that of the folder served, or what `serve --name` said"
+            f". The server at {address} has no such model or version. Give the name "
+            "that it serves, by --name of a command or `model` of a client: that of "
+            "the folder served, or what `serve --name` said."
         )
     if code in MISTAKES:
-        return ValueError(_plain(words))
+        return ValueError(" ".join(plain(words).split(NODES)[0].split()))
     return OSError(f"The server at {address} failed: {code.name}: {words}")
 
 
-def _plain(words):
-    """The server's words without what a graph puts around those of its own checks."""
-    words = words.split("\n\t [[")[0]
-    if words.startswith("assertion failed: ["):
-        words = words.removeprefix("assertion failed: [").replace("] [", " [", 1)
-    return " ".join(words.split())
+def plain(words):
+    """A failed check's words without what its graph puts around them; others as are.
+
+    Of one value that many rows have, one is left: `Received: [31 31]` becomes
+    `Received: 31`.
+    """
+    if not words.startswith(CHECK):
+        return words
+    words = words.removeprefix(CHECK).split(NODES)[0].replace("] [", " [", 1)
+    return re.sub(r"Received: \[(\S+?)(?: \1)*(?:\.\.\.)?\]", r"Received: \1", words)

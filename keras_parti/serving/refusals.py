@@ -5,6 +5,8 @@ import logging
 import grpc
 import tensorflow as tf
 
+from keras_parti.serving.failures import plain
+
 logger = logging.getLogger(__name__)
 
 MAX_ERROR_BYTES = 1024
@@ -63,9 +65,12 @@ def late(seconds):
 
 
 def describe(error):
-    """The number of gRPC's code for an error, and the words to send."""
+    """The number of gRPC's code for an error, and the words to send.
+
+    The real server leaves the words of a graph around those of a failed check.
+    """
     if isinstance(error, tf.errors.OpError):
-        return error.error_code, cut(error.message)
+        return error.error_code, cut(plain(error.message))
     logger.error("A request failed.", exc_info=error)
     return tf.errors.INTERNAL, cut(f"{type(error).__name__}: {error}")
 

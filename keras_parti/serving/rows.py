@@ -1,5 +1,7 @@
 """Rows of prompts and pictures, as the columns that requests carry."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 # Samples a request may carry, so that a request's time and memory stay bounded.
@@ -13,10 +15,10 @@ def utf8(prompts):
     """Turns a list of prompts into one of bytes.
 
     Raises:
-        TypeError: It is one string, or holds something else than strings.
+        TypeError: It is one string or no list, or holds something else than strings.
         ValueError: It is empty.
     """
-    if isinstance(prompts, str | bytes):
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Collection):
         raise TypeError(f"prompts must be a list of strings. Received: {prompts!r}")
     for prompt in prompts:
         if not isinstance(prompt, str | bytes):

@@ -15,11 +15,12 @@ import tensorflow_text  # noqa: F401  registers the ops of string signatures
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
-from tqdm import tqdm
 
 from keras_parti.serving.joining import count_rows
 from keras_parti.serving.refusals import invalid, precondition
 from keras_parti.serving.tensors import to_array, to_proto
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -164,9 +165,9 @@ class Servable:
 
     def _load(self):
         # The loader's notice that it is of TensorFlow 1 is no news to whoever serves.
-        logger = tf.get_logger()
-        level = logger.level
-        logger.setLevel(logging.ERROR)
+        noisy = tf.get_logger()
+        level = noisy.level
+        noisy.setLevel(logging.ERROR)
         try:
             with self._session.graph.as_default():
                 return tf.compat.v1.saved_model.loader.load(
@@ -176,7 +177,7 @@ class Servable:
             message = str(getattr(error, "message", error)).split("\n")[0]
             raise ValueError(f"it does not load: {message}") from error
         finally:
-            logger.setLevel(level)
+            noisy.setLevel(level)
 
     def _callable(self, name, aliases):
         """A function from input arrays, in `order`, to the outputs asked for.
@@ -256,25 +257,27 @@ class Servable:
     def _warm_up(self, replay):
         """Replays the recorded requests, so that no user waits for first-time costs.
 
-        Of each signature, the most rows of a recorded request are noted.
+        It takes a minute or more, so the log says which signature is at work. Of each
+        signature, the most rows of a recorded request are noted.
         """
         path = self.folder / WARM_UP
         if not path.is_file():
             return
-        number = 0
-        records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-        hidden = None if replay else True  # None: unless a person looks on
+        runs, number = {}, 0
         try:
-            for record in tqdm(records, "warm-up", unit=" requests", disable=hidden):
-                number += 1
+            records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+            for number, record in enumerate(records, 1):
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 if log.HasField("predict_log"):
                     run = self.plan(log.predict_log.request)
+                    runs.setdefault(run.name, []).append((number, run))
                     rows = max(count_rows(run) or 0, self.row_limits.get(run.name, 0))
                     if rows > 1:  # one row alone says nothing of the most
                         self.row_limits[run.name] = rows
-                    if replay:
-                        run()
+            for place, name in enumerate(runs if replay else (), 1):
+                logger.info("Warming up %s (%d of %d) ...", name, place, len(runs))
+                for number, run in runs[name]:  # noqa: B007  the error names it
+                    run()
         except Exception as error:
             message = getattr(error, "message", error)
             raise ValueError(f"warm-up record {number} fails: {message}") from error

@@ -61,7 +61,8 @@ class Server:
             runs as there are cores, of up to so many rows; 0 joins none.
         max_message_bytes: int. The largest request; a larger one is refused with
             `RESOURCE_EXHAUSTED`. REST takes 16 MiB at most.
-        warm_up: bool. Whether recorded requests are replayed before readiness.
+        warm_up: bool. Whether recorded requests are replayed before readiness; the
+            log says at INFO which signature is at work.
 
     Raises:
         FileNotFoundError, ValueError: By `start`, if there is no whole model.

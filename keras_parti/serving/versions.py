@@ -202,9 +202,17 @@ class Model:
         # A folder that is copied bit by bit is tried again when more of it is there.
         if known and known.reason and known.tried == contents(folder):
             return
+        failed = known.reason if known else ""
         version = Version(folder)
         with self._changed:
             self._versions[version.number] = version
+        if not failed:  # said once of a folder that is tried again and again
+            logger.info(
+                "Version %d of %s found: loading%s ...",
+                version.number,
+                self.name,
+                " and warming up" if self._warm_up else "",
+            )
         version.load(self._warm_up)
         with self._changed:
             if version.servable and self._ended:  # abandoned while it loaded
@@ -214,13 +222,15 @@ class Model:
             if version.servable:
                 version.state = Status.AVAILABLE
         if version.servable:
-            logger.info("%s: version %d is loaded", self.name, version.number)
-        else:
+            logger.info("Serving %s, version %d.", self.name, version.number)
+        elif version.reason != failed:
+            others = self.available
             logger.warning(
-                "%s: version %d is not whole: %s",
+                "%s: version %d is not whole: %s.%s",
                 self.folder,
                 version.number,
-                version.reason,
+                version.reason.rstrip("."),
+                f" Version {others[-1]} goes on." if others else "",
             )
 
     def _unload(self, number):
@@ -231,7 +241,7 @@ class Model:
             version.servable.close()
             version.servable = None
             version.state = Status.END
-        logger.info("%s: version %d is unloaded", self.name, number)
+        logger.info("Version %d of %s has ended.", number, self.name)
 
 
 def missing(name, version):
