@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras_parti.cli import quiet
 from keras_parti.cli.options import add_run, run_options
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"keras_parti.cli.{module}")
         with _devices_of(args):
             getattr(module, function)(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(str(stop) or _stopped(args), file=sys.stderr)
         return 130
     except Exception as error:
         words = explain(error)
@@ -54,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"keras-parti: {words}", file=sys.stderr)
         return 2
     return 0
+
+
+def _stopped(args):
+    """Returns what is said of Ctrl-C where it let nothing be saved."""
+    checkpoints = getattr(args, "workdir", Path()) / "checkpoints"
+    if "workdir" in args and any(checkpoints.glob("[0-9]*.npz")):
+        return f"Stopped. The same command goes on from what is in {checkpoints}."
+    return "Stopped."
 
 
 def _devices_of(args):
