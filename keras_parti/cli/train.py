@@ -1,11 +1,9 @@
 """`keras-parti train`, `encode` and `export`: from pictures to a model to serve."""
 
 import dataclasses
-import os
-
-import keras
 
 from keras_parti import sampling
+from keras_parti.cli import notes
 from keras_parti.cli.options import run_options
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
@@ -22,7 +20,6 @@ from keras_parti.models import (
 )
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
-from keras_parti.training.board import write_hparams
 from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
@@ -40,9 +37,6 @@ from keras_parti.training.upsampler import train_upsampler
 from keras_parti.training.vim import load_classes, read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
-# What the parser notes beside the options that decide a training.
-NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir")
-
 
 def vocab(args):
     """Trains a vocabulary on the captions of a picture set."""
@@ -55,7 +49,7 @@ def vocab(args):
 
 def tokenizer(args):
     """Trains a ViT-VQGAN, or goes on with it."""
-    _begin(args)
+    notes.begin(args)
     model = ViTVQGAN.from_preset(args.preset, dtype=args.dtype)
     train_tokenizer(
         model,
@@ -87,7 +81,7 @@ def detokenizer(args):
     if args.output:
         decoder["output"] = args.output
     start = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    _begin(args)
+    notes.begin(args)
     model = freeze_ids(start, args.dtype, **decoder)
     train_detokenizer(
         model,
@@ -113,7 +107,7 @@ def upsampler(args):
         args.l1_weight = 0.0 if tokenizer else 1.0
     if args.l2_weight is None:
         args.l2_weight = 1.0 if tokenizer else 0.0
-    _begin(args)
+    notes.begin(args)
     model = WDSR.from_preset(args.preset, dtype=args.dtype)
     if args.initial:
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
@@ -135,7 +129,7 @@ def upsampler(args):
 def text_encoder(args):
     """Trains the text encoder of a Parti, or goes on with it."""
     caches, config, vocabulary = _captioned(args, TextEncoder)
-    _begin(args)
+    notes.begin(args)
     model = TextEncoder(config, dtype=args.dtype)
     train_text_encoder(
         model,
@@ -167,7 +161,7 @@ def parti(args):
                     f"{cache} holds tokens of tokenizer {expected}; "
                     f"{args.tokenizer} is {found}. Encode the pictures with it."
                 )
-    _begin(args)
+    notes.begin(args)
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
@@ -231,7 +225,7 @@ def coca(args):
     tokenizer = None
     if args.tokenizer:
         tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    _begin(args)
+    notes.begin(args)
     model = CoCa(config)
     train_coca(
         model,
@@ -280,7 +274,7 @@ def vim(args):
         "class_dropout_rate": args.class_dropout_rate,
     }
     config = _fit_config(VIM.preset_config(args.preset), fitted, args.preset)
-    _begin(args)
+    notes.begin(args)
     model = VIM(config, dtype=args.dtype)
     train_vim(model, args.data, args.workdir, args.label, **run_options(args))
     print(
@@ -344,13 +338,8 @@ def _export_parti(args, tokenizer, card):
 
 
 def _commands(args):
-    """Returns the commands that the workdirs of all parts have noted, each once."""
-    folders = (args.tokenizer, args.parti, args.vim, args.coca, args.upsampler)
-    files = [model_dir(folder).parent / "commands.txt" for folder in folders if folder]
-    if args.vocab:
-        files.insert(0, args.vocab.parent / "commands.txt")
-    noted = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-    return list(dict.fromkeys("\n".join(noted).splitlines()))
+    parts = (args.tokenizer, args.parti, args.vim, args.coca, args.upsampler)
+    return notes.commands(parts, args.vocab)
 
 
 def _export_vim(args, tokenizer, card):
@@ -415,13 +404,3 @@ def _loss_options(args, model):
             args.r1_interval,
         ),
     }
-
-
-def _begin(args):
-    """Fixes the weights that training begins with, and notes command and settings."""
-    keras.utils.set_random_seed(args.seed)
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    with open(args.workdir / "commands.txt", "a", encoding="utf-8") as notes:
-        notes.write(args.command_line + os.linesep)
-    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
-    write_hparams(args.workdir / "logs", settings)

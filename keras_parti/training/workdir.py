@@ -103,7 +103,10 @@ def fit(
             )
             if not step:
                 return
-    logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
+    words = "%s is trained: %d of %d epochs."
+    if done > epochs:
+        words = "%s has %d epochs already, more than the %d asked for."
+    logger.info(words, workdir, done, epochs)
     for optimizer, moved in _players(model):
         optimizer.finalize_variable_values(moved)
 
