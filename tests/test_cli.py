@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -389,6 +390,22 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
     assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
+
+
+@pytest.mark.parametrize(
+    ("card", "prompt"),
+    [
+        ("--data emoji_captions/small", "red apple in google style"),
+        ("--data photos", "YOUR PROMPT"),
+        (None, "YOUR PROMPT"),
+    ],
+)
+def test_the_prompt_to_try_is_one_that_the_model_has_learned(card, prompt, tmp_path):
+    (tmp_path / "2").mkdir()
+    if card:
+        (tmp_path / "2" / "card.md").write_text(card)
+    model = SimpleNamespace(folder=tmp_path)
+    assert draw.example(SimpleNamespace(models=[model], version=2)) == prompt
 
 
 @pytest.mark.slow
