@@ -4,6 +4,9 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from keras_parti import cli
+from keras_parti.cli import train
+from keras_parti.text import train_vocabulary
 from keras_parti.training import preparation
 
 
@@ -25,3 +28,34 @@ def test_captions_are_read_as_a_vocabulary_asks_for_them(monkeypatch):
     assert preparation.train_set_vocabulary("any", "nowhere", 300) == 2 * 1_009
     assert trained[:3] == ["caption 0", "other", "caption 1"]
     assert len(trained) == 2 * 1_009
+
+
+def test_a_vocabulary_takes_no_other_ones_place(tmp_path, monkeypatch, capsys):
+    """A Parti that was trained on the one before could not be exported any more."""
+
+    def train_set_vocabulary(name, path, size):
+        train_vocabulary([f"{name} fox", f"{name} owl"] * 9, path, size)
+        return 18
+
+    def run(data):
+        line = f"train vocab --data {data} --size 300 --workdir {tmp_path}/v"
+        return cli.main(line.split()), capsys.readouterr()
+
+    monkeypatch.setattr(train, "train_set_vocabulary", train_set_vocabulary)
+    path = tmp_path / "v" / "vocabulary.model"
+    status, said = run("red")
+    assert (status, f"Wrote {path}: " in said.out) == (0, True)
+    assert "Next: keras-parti train tokenizer --data red " in said.out
+    content = path.read_bytes()
+    status, said = run("red")
+    assert (status, f"Already there is {path}: " in said.out) == (0, True)
+    status, said = run("blue")
+    assert (status, said.out) == (2, "")
+    assert "Choose another --workdir, or delete it." in said.err
+    assert path.read_bytes() == content
+
+
+def test_a_refused_vocabulary_leaves_no_folder(tmp_path):
+    line = f"train vocab --data no/such_set --workdir {tmp_path}/v"
+    assert cli.main(line.split()) == 2
+    assert not list(tmp_path.iterdir())

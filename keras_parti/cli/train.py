@@ -1,13 +1,15 @@
 """`keras-parti train`, `encode` and `export`: from pictures to a model to serve."""
 
 import dataclasses
+import tempfile
+from pathlib import Path
 
 from keras_parti import sampling
 from keras_parti.cli import notes
 from keras_parti.cli.options import run_options
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
-from keras_parti.files import check_writable
+from keras_parti.files import check_writable, written_whole
 from keras_parti.models import (
     VIM,
     WDSR,
@@ -40,11 +42,28 @@ from keras_parti.training.workdir import model_dir
 
 def vocab(args):
     """Trains a vocabulary on the captions of a picture set."""
-    args.workdir.mkdir(parents=True, exist_ok=True)
     path = args.workdir / "vocabulary.model"
-    count = train_set_vocabulary(args.data, path, args.size)
-    size = Vocabulary.from_file(path).size
-    print(f"Wrote {path}: {size:,} pieces, from {count:,} captions.")
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, path.name)
+        count = train_set_vocabulary(args.data, found, args.size)
+        content, size = found.read_bytes(), Vocabulary.from_file(found).size
+    what = f"{path}: {size:,} pieces, from {count:,} captions."
+    if not path.exists():
+        args.workdir.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            part.write_bytes(content)
+        print(f"Wrote {what}")
+    elif path.read_bytes() == content:
+        print(f"Already there is {what}")
+    else:  # a model that was trained on it could not be exported any more
+        raise ValueError(
+            f"{path} is another vocabulary than that of --data {args.data} "
+            f"--size {args.size}. Choose another --workdir, or delete it."
+        )
+    print(
+        f"Next: keras-parti train tokenizer --data {args.data} --preset NAME "
+        "--workdir runs/tokenizer"
+    )
 
 
 def tokenizer(args):
