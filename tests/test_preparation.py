@@ -1,5 +1,7 @@
 """What comes before a training reads a set of any size in memory that has a bound."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -59,3 +61,22 @@ def test_a_refused_vocabulary_leaves_no_folder(tmp_path):
     line = f"train vocab --data no/such_set --workdir {tmp_path}/v"
     assert cli.main(line.split()) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_encode_counts_in_words_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        train.ViTVQGAN,
+        "load_dir",
+        lambda path: SimpleNamespace(fingerprint=lambda: "f"),
+    )
+    monkeypatch.setattr(
+        train,
+        "encode_set",
+        lambda *args: {"train": (2, 0, {}), "validation": (1, 1, {})},
+    )
+    line = f"encode --tokenizer {tmp_path} --data x --out {tmp_path}/tokens"
+    assert cli.main(line.split()) == 0
+    said = capsys.readouterr().out
+    assert "train: 2 pictures encoded, 0 were there." in said
+    assert "validation: 1 picture encoded, 1 was there." in said
+    assert f"Next: keras-parti train parti --data {tmp_path}/tokens " in said

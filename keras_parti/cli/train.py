@@ -315,10 +315,16 @@ def encode(args):
         args.crops,
     )
     for split, (encoded, kept, skipped) in counts.items():
-        print(f"{split}: {encoded} pictures encoded, {kept} were there.")
+        noun = "picture" if encoded == 1 else "pictures"
+        were = "was" if kept == 1 else "were"
+        print(f"{split}: {encoded} {noun} encoded, {kept} {were} there.")
         if skipped:
             print(f"{split}: skipped {summarize(skipped)}.")
     print(f"Wrote {args.out}, tokens of tokenizer {tokenizer.fingerprint()}.")
+    print(
+        f"Next: keras-parti train parti --data {args.out} --vocab "
+        "runs/vocab/vocabulary.model --preset NAME --workdir runs/parti"
+    )
 
 
 def export(args):
