@@ -100,6 +100,42 @@ def test_a_picture_that_cannot_be_written_is_not_drawn_first(
     assert "Cannot write f/a.png: f: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "--data pictres",
+            "--data: There is no picture set 'pictres'. Did you mean p",
+        ),
+        ("--data=emoji_caption/small", "Did you mean emoji_captions/small?"),
+        ("--data README.md", "--data: A picture set is a name or a folder, that of"),
+        ("--data ./README.md", "Received: the file './README.md'"),
+        ("--data .", "--workdir: notes.txt/v: Not a directory"),
+    ],
+)
+def test_an_option_whose_value_is_wrong_is_named(
+    options, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr("keras_parti.cli.train.train_set_vocabulary", small_vocabulary)
+    assert cli.main(f"train vocab {options} --workdir notes.txt/v".split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def small_vocabulary(data, path, size):
+    """The vocabulary of a set that need not hold more than is asked of it."""
+    from keras_parti.data.datasets import open_set
+    from keras_parti.text import train_vocabulary
+
+    if data != ".":
+        open_set(data)
+    train_vocabulary(["a fox", "an owl"] * 9, path, 300)
+    return 18
+
+
 def test_what_the_system_refuses_is_said_in_words(tmp_path):
     with pytest.raises(OSError, match="Errno 2") as caught:
         (tmp_path / "gone" / "picture.png").write_bytes(b"")
