@@ -125,6 +125,31 @@ def test_an_option_whose_value_is_wrong_is_named(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("train tokenizer --data no --preset vit_vqgan_tiny --workdir {}", "x"),
+        ("train upsampler --data no --preset wdsr_tiny --workdir {}", "x"),
+        (
+            "train coca --data no --vocab v.model --preset coca_tiny --workdir {}",
+            "x",
+        ),
+        ("export --tokenizer t --parti t --out {}", "a/b"),
+        ("export --tokenizer t --vim t --out {}", "x"),
+    ],
+)
+def test_a_refused_command_leaves_no_folder(line, folder, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    from keras_parti.models import ViTVQGAN
+    from keras_parti.text import train_vocabulary
+
+    monkeypatch.chdir(tmp_path)
+    train_vocabulary(["a fox", "an owl"] * 9, "v.model", 300)
+    ViTVQGAN.from_preset("vit_vqgan_tiny").save_dir("t")
+    assert cli.main(line.format(folder).split()) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t", "v.model"]
+
+
 def small_vocabulary(data, path, size):
     """The vocabulary of a set that need not hold more than is asked of it."""
     from keras_parti.data.datasets import open_set

@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_parti import sampling
 from keras_parti.cli import notes
 from keras_parti.cli.options import run_options
+from keras_parti.data.datasets import open_set
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
 from keras_parti.files import check_writable, written_whole
@@ -68,6 +69,7 @@ def vocab(args):
 
 def tokenizer(args):
     """Trains a ViT-VQGAN, or goes on with it."""
+    open_set(args.data)  # or is refused, before there is a folder
     notes.begin(args)
     model = ViTVQGAN.from_preset(args.preset, dtype=args.dtype)
     train_tokenizer(
@@ -100,6 +102,7 @@ def detokenizer(args):
     if args.output:
         decoder["output"] = args.output
     start = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    open_set(args.data)
     notes.begin(args)
     model = freeze_ids(start, args.dtype, **decoder)
     train_detokenizer(
@@ -126,6 +129,7 @@ def upsampler(args):
         args.l1_weight = 0.0 if tokenizer else 1.0
     if args.l2_weight is None:
         args.l2_weight = 1.0 if tokenizer else 0.0
+    open_set(args.data)
     notes.begin(args)
     model = WDSR.from_preset(args.preset, dtype=args.dtype)
     if args.initial:
@@ -180,10 +184,10 @@ def parti(args):
                     f"{cache} holds tokens of tokenizer {expected}; "
                     f"{args.tokenizer} is {found}. Encode the pictures with it."
                 )
-    notes.begin(args)
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
+    notes.begin(args)
     model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.
@@ -244,6 +248,8 @@ def coca(args):
     tokenizer = None
     if args.tokenizer:
         tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
+    for name, _ in args.data:
+        open_set(name)
     notes.begin(args)
     model = CoCa(config)
     train_coca(
@@ -329,7 +335,6 @@ def encode(args):
 
 def export(args):
     """Writes the next version of a model to serve."""
-    check_writable(args.out / "1")
     card = args.card.read_text(encoding="utf-8") if args.card else None
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     write = _export_vim if args.vim else _export_parti
@@ -349,6 +354,7 @@ def _export_parti(args, tokenizer, card):
     reranker = CoCa.load_dir(model_dir(args.coca)).reranker() if args.coca else None
     upsampler = WDSR.load_dir(model_dir(args.upsampler)) if args.upsampler else None
     chain = TextToImage(tokenizer, parti, vocabulary, reranker, upsampler)
+    check_writable(args.out / "1")  # which makes the folder, once all else is right
     print("Tracing the signatures: half a minute or more ...")
     return write_version(
         chain,
@@ -374,6 +380,7 @@ def _export_vim(args, tokenizer, card):
 
     chain = ClassToImage(tokenizer, VIM.load_dir(model_dir(args.vim)))
     classes = load_classes(args.vim)
+    check_writable(args.out / "1")  # which makes the folder, once all else is right
     print("Tracing the signatures: half a minute or more ...")
     return export_classes(
         chain, args.out, classes, args.dtype, card, args.licence, _commands(args)
