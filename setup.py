@@ -71,7 +71,7 @@ setup(
             "trustme==1.2.1",
         ],
     },
-    entry_points={"console_scripts": ["keras-parti = keras_parti.cli:main"]},
+    entry_points={"console_scripts": ["keras-parti = keras_parti.__main__:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3 :: Only",

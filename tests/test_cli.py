@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import keras_parti
+import keras_parti.__main__
 from keras_parti import cli, sampling
 from keras_parti.cli import draw, options, quiet, sizes
 from keras_parti.cli.parser import build_parser
@@ -246,13 +248,44 @@ def test_debug_shows_the_traceback():
         cli.main([*GENERATE, "--keep", "17", "--debug"])
 
 
-def test_interruption_is_quiet(monkeypatch, capsys):
+@pytest.mark.parametrize("words", ["", "Stopped by Ctrl-C: epoch 1 is in x."])
+def test_interruption_is_one_line(words, monkeypatch, capsys):
     def interrupted(args):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(words)
 
     monkeypatch.setattr(sizes, "presets", interrupted)
     assert cli.main(["presets"]) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", f"{words or 'Stopped.'}\n")
+
+
+def test_an_interrupted_training_says_where_its_checkpoints_are(
+    tmp_path, monkeypatch, capsys
+):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_parti.cli.train.vocab", interrupted)
+    words = ["train", "vocab", "--data", "x", "--workdir", str(tmp_path)]
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000001.npz").touch()
+    assert cli.main(words) == 130
+    said = f"Stopped. The same command goes on from what is in {tmp_path}/checkpoints."
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_interruption_is_one_line_from_the_start(monkeypatch, capsys):
+    """While the modules of the command are imported."""
+
+    def interrupted(name, *args, imported=__import__, **kwargs):
+        if name == "keras_parti.cli":
+            raise KeyboardInterrupt
+        return imported(name, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.__import__", interrupted)
+    assert keras_parti.__main__.main() == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 def test_a_missing_package_is_named(monkeypatch, capsys):
@@ -361,6 +394,22 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
     assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
+
+
+@pytest.mark.parametrize(
+    ("card", "prompt"),
+    [
+        ("--data emoji_captions/small", "red apple in google style"),
+        ("--data photos", "YOUR PROMPT"),
+        (None, "YOUR PROMPT"),
+    ],
+)
+def test_the_prompt_to_try_is_one_that_the_model_has_learned(card, prompt, tmp_path):
+    (tmp_path / "2").mkdir()
+    if card:
+        (tmp_path / "2" / "card.md").write_text(card)
+    model = SimpleNamespace(folder=tmp_path)
+    assert draw.example(SimpleNamespace(models=[model], version=2)) == prompt
 
 
 @pytest.mark.slow

@@ -115,6 +115,67 @@ def test_a_picture_that_cannot_be_written_is_not_drawn_first(
     assert "Cannot write f/a.png: f: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "--data pictres",
+            "--data: There is no picture set 'pictres'. Did you mean p",
+        ),
+        ("--data=emoji_caption/small", "Did you mean emoji_captions/small?"),
+        ("--data README.md", "--data: A picture set is a name or a folder, that of"),
+        ("--data ./README.md", "Received: the file './README.md'"),
+        ("--data .", "--workdir: notes.txt/v: Not a directory"),
+    ],
+)
+def test_an_option_whose_value_is_wrong_is_named(
+    options, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr("keras_parti.cli.train.train_set_vocabulary", small_vocabulary)
+    assert cli.main(f"train vocab {options} --workdir notes.txt/v".split()) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("train tokenizer --data no --preset vit_vqgan_tiny --workdir {}", "x"),
+        ("train upsampler --data no --preset wdsr_tiny --workdir {}", "x"),
+        (
+            "train coca --data no --vocab v.model --preset coca_tiny --workdir {}",
+            "x",
+        ),
+        ("export --tokenizer t --parti t --out {}", "a/b"),
+        ("export --tokenizer t --vim t --out {}", "x"),
+    ],
+)
+def test_a_refused_command_leaves_no_folder(line, folder, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    from keras_parti.models import ViTVQGAN
+    from keras_parti.text import train_vocabulary
+
+    monkeypatch.chdir(tmp_path)
+    train_vocabulary(["a fox", "an owl"] * 9, "v.model", 300)
+    ViTVQGAN.from_preset("vit_vqgan_tiny").save_dir("t")
+    assert cli.main(line.format(folder).split()) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t", "v.model"]
+
+
+def small_vocabulary(data, path, size):
+    """The vocabulary of a set that need not hold more than is asked of it."""
+    from keras_parti.data.datasets import open_set
+    from keras_parti.text import train_vocabulary
+
+    if data != ".":
+        open_set(data)
+    train_vocabulary(["a fox", "an owl"] * 9, path, 300)
+    return 18
+
+
 def test_what_the_system_refuses_is_said_in_words(tmp_path):
     with pytest.raises(OSError, match="Errno 2") as caught:
         (tmp_path / "gone" / "picture.png").write_bytes(b"")

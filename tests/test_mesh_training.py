@@ -176,8 +176,13 @@ def interrupted():
             SystemExit,
             ["00000002.npz", "00000003.npz"],
         ),
+        (
+            functools.partial(signal.raise_signal, signal.SIGINT),
+            KeyboardInterrupt,
+            ["00000002.npz", "00000003.npz"],
+        ),
     ],
-    ids=["killed", "told to end"],
+    ids=["killed", "told to end", "by Ctrl-C"],
 )
 def test_a_run_goes_on_where_it_stopped(
     tmp_path,

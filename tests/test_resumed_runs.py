@@ -1,6 +1,7 @@
 """Every training, as a process: stopped, killed, and ended as if it had not been."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -138,6 +139,18 @@ def test_a_stopped_and_killed_run_ends_as_if_it_had_not_been(folder, tmp_path, k
 def small_files():
     """No file grows beyond what a record of the logs takes, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+
+def test_ctrl_c_costs_no_step(folder, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(folder, "vim", whole)[0] == 0
+    status, said = train(folder, "vim", cut, signal.SIGINT, 2)
+    assert status == 130, said
+    words = "Stopped by Ctrl-C: epoch 1, step 2 is in .*. The same command goes on"
+    assert re.match(words, said)
+    assert train(folder, "vim", cut)[0] == 0
+    for key, value in state(whole)[1].items():
+        np.testing.assert_allclose(state(cut)[1][key], value, atol=1e-5)
 
 
 def test_a_full_disk_costs_no_more_than_the_epoch(folder, tmp_path):

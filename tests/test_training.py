@@ -104,10 +104,15 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(
     same_weights(again, whole)
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, cache, vocabulary):
+def test_a_finished_run_is_left_as_it_is(tmp_path, cache, vocabulary, caplog):
     one = train_parti(tmp_path, cache, vocabulary)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.*")}
+    caplog.set_level("INFO")
     same_weights(train_parti(tmp_path, cache, vocabulary), one)
+    assert f"{tmp_path} is trained: 3 of 3 epochs." in caplog.text
+    same_weights(train_parti(tmp_path, cache, vocabulary, steps=2), one)
+    said = f"{tmp_path} has 3 epochs already, more than the 1 asked for."
+    assert said in caplog.text
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.*")}
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras_parti.cli import quiet
 from keras_parti.cli.options import add_run, run_options
@@ -45,15 +46,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"keras_parti.cli.{module}")
         with _devices_of(args):
             getattr(module, function)(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(str(stop) or _stopped(args), file=sys.stderr)
         return 130
     except Exception as error:
         words = explain(error)
         if args.debug or words is None:
             raise
-        print(f"keras-parti: {words}", file=sys.stderr)
+        print(f"keras-parti: {_quoted(args, error)}{words}", file=sys.stderr)
         return 2
     return 0
+
+
+def _stopped(args):
+    """Returns what is said of Ctrl-C where it let nothing be saved."""
+    checkpoints = getattr(args, "workdir", Path()) / "checkpoints"
+    if "workdir" in args and any(checkpoints.glob("[0-9]*.npz")):
+        return f"Stopped. The same command goes on from what is in {checkpoints}."
+    return "Stopped."
+
+
+def _quoted(args, error):
+    """Returns the option whose value an error quotes, to begin its words with.
+
+    The library names arguments of its own, and the system a path.
+    """
+    given = {word.partition("=")[0] for word in shlex.split(args.command_line)}
+    words = str(error)
+    for name, value in vars(args).items():
+        flag = "--" + name.replace("_", "-")
+        # A folder is made with those above it, of which one may be refused.
+        places = [value, *value.parents] if isinstance(value, Path) else [value]
+        if flag in given and any(f"'{place}'" in words for place in places):
+            return "" if flag in words else f"{flag}: "
+    return ""
 
 
 def _devices_of(args):

@@ -128,14 +128,25 @@ def serve(args):
             # From here on versions come and go by themselves.
             logging.getLogger("keras_parti.serving.versions").setLevel(logging.INFO)
             print(
-                f'Try: keras-parti generate "red apple in google style" --server '
-                f"{server.address} --name {server.name} --out apple.png",
+                f'Try: keras-parti generate "{example(server)}" --server '
+                f"{server.address} --name {server.name} --out picture.png",
                 flush=True,
             )
             server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
     print("Stopped.")
+
+
+def example(server):
+    """Returns a prompt that the first model of a server has learned to draw.
+
+    Of a model of other pictures than our emoji, by its card, nobody knows one here.
+    """
+    model = next(iter(server.models))
+    card = model.folder / str(server.version) / "card.md"
+    known = card.is_file() and "emoji_captions" in card.read_text(encoding="utf-8")
+    return DEMO_PROMPTS[0] if known else "YOUR PROMPT"
 
 
 def shipped_model():

@@ -1,15 +1,16 @@
 """`keras-parti train`, `encode` and `export`: from pictures to a model to serve."""
 
 import dataclasses
-import os
-
-import keras
+import tempfile
+from pathlib import Path
 
 from keras_parti import sampling
+from keras_parti.cli import notes
 from keras_parti.cli.options import run_options
+from keras_parti.data.datasets import open_set
 from keras_parti.data.folder import summarize
 from keras_parti.data.token_cache import read_manifest
-from keras_parti.files import check_writable
+from keras_parti.files import check_writable, written_whole
 from keras_parti.models import (
     VIM,
     WDSR,
@@ -22,7 +23,6 @@ from keras_parti.models import (
 )
 from keras_parti.models.base import WEIGHTS_FILE
 from keras_parti.text import Vocabulary
-from keras_parti.training.board import write_hparams
 from keras_parti.training.coca import train_coca
 from keras_parti.training.detokenizer import detokenizer as freeze_ids
 from keras_parti.training.detokenizer import train_detokenizer
@@ -40,22 +40,37 @@ from keras_parti.training.upsampler import train_upsampler
 from keras_parti.training.vim import load_classes, read_classes, train_vim
 from keras_parti.training.workdir import model_dir
 
-# What the parser notes beside the options that decide a training.
-NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir")
-
 
 def vocab(args):
     """Trains a vocabulary on the captions of a picture set."""
-    args.workdir.mkdir(parents=True, exist_ok=True)
     path = args.workdir / "vocabulary.model"
-    count = train_set_vocabulary(args.data, path, args.size)
-    size = Vocabulary.from_file(path).size
-    print(f"Wrote {path}: {size:,} pieces, from {count:,} captions.")
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, path.name)
+        count = train_set_vocabulary(args.data, found, args.size)
+        content, size = found.read_bytes(), Vocabulary.from_file(found).size
+    what = f"{path}: {size:,} pieces, from {count:,} captions."
+    if not path.exists():
+        args.workdir.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            part.write_bytes(content)
+        print(f"Wrote {what}")
+    elif path.read_bytes() == content:
+        print(f"Already there is {what}")
+    else:  # a model that was trained on it could not be exported any more
+        raise ValueError(
+            f"{path} is another vocabulary than that of --data {args.data} "
+            f"--size {args.size}. Choose another --workdir, or delete it."
+        )
+    print(
+        f"Next: keras-parti train tokenizer --data {args.data} --preset NAME "
+        "--workdir runs/tokenizer"
+    )
 
 
 def tokenizer(args):
     """Trains a ViT-VQGAN, or goes on with it."""
-    _begin(args)
+    open_set(args.data)  # or is refused, before there is a folder
+    notes.begin(args)
     model = ViTVQGAN.from_preset(args.preset, dtype=args.dtype)
     train_tokenizer(
         model,
@@ -87,7 +102,8 @@ def detokenizer(args):
     if args.output:
         decoder["output"] = args.output
     start = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    _begin(args)
+    open_set(args.data)
+    notes.begin(args)
     model = freeze_ids(start, args.dtype, **decoder)
     train_detokenizer(
         model,
@@ -113,7 +129,8 @@ def upsampler(args):
         args.l1_weight = 0.0 if tokenizer else 1.0
     if args.l2_weight is None:
         args.l2_weight = 1.0 if tokenizer else 0.0
-    _begin(args)
+    open_set(args.data)
+    notes.begin(args)
     model = WDSR.from_preset(args.preset, dtype=args.dtype)
     if args.initial:
         model.load_weights(model_dir(args.initial) / WEIGHTS_FILE)
@@ -135,7 +152,7 @@ def upsampler(args):
 def text_encoder(args):
     """Trains the text encoder of a Parti, or goes on with it."""
     caches, config, vocabulary = _captioned(args, TextEncoder)
-    _begin(args)
+    notes.begin(args)
     model = TextEncoder(config, dtype=args.dtype)
     train_text_encoder(
         model,
@@ -167,10 +184,10 @@ def parti(args):
                     f"{cache} holds tokens of tokenizer {expected}; "
                     f"{args.tokenizer} is {found}. Encode the pictures with it."
                 )
-    _begin(args)
     on_mesh = args.mesh is not None
     if on_mesh:
         layout = _mesh_layout(args)
+    notes.begin(args)
     model = Parti(config, dtype="float32" if on_mesh else args.dtype)
     model.rematerialise = args.rematerialise
     # Read before a checkpoint of this run, if there is one, takes their place.
@@ -231,7 +248,9 @@ def coca(args):
     tokenizer = None
     if args.tokenizer:
         tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
-    _begin(args)
+    for name, _ in args.data:
+        open_set(name)
+    notes.begin(args)
     model = CoCa(config)
     train_coca(
         model,
@@ -280,7 +299,7 @@ def vim(args):
         "class_dropout_rate": args.class_dropout_rate,
     }
     config = _fit_config(VIM.preset_config(args.preset), fitted, args.preset)
-    _begin(args)
+    notes.begin(args)
     model = VIM(config, dtype=args.dtype)
     train_vim(model, args.data, args.workdir, args.label, **run_options(args))
     print(
@@ -302,15 +321,20 @@ def encode(args):
         args.crops,
     )
     for split, (encoded, kept, skipped) in counts.items():
-        print(f"{split}: {encoded} pictures encoded, {kept} were there.")
+        noun = "picture" if encoded == 1 else "pictures"
+        were = "was" if kept == 1 else "were"
+        print(f"{split}: {encoded} {noun} encoded, {kept} {were} there.")
         if skipped:
             print(f"{split}: skipped {summarize(skipped)}.")
     print(f"Wrote {args.out}, tokens of tokenizer {tokenizer.fingerprint()}.")
+    print(
+        f"Next: keras-parti train parti --data {args.out} --vocab "
+        "runs/vocab/vocabulary.model --preset NAME --workdir runs/parti"
+    )
 
 
 def export(args):
     """Writes the next version of a model to serve."""
-    check_writable(args.out / "1")
     card = args.card.read_text(encoding="utf-8") if args.card else None
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     write = _export_vim if args.vim else _export_parti
@@ -330,6 +354,7 @@ def _export_parti(args, tokenizer, card):
     reranker = CoCa.load_dir(model_dir(args.coca)).reranker() if args.coca else None
     upsampler = WDSR.load_dir(model_dir(args.upsampler)) if args.upsampler else None
     chain = TextToImage(tokenizer, parti, vocabulary, reranker, upsampler)
+    check_writable(args.out / "1")  # which makes the folder, once all else is right
     print("Tracing the signatures: half a minute or more ...")
     return write_version(
         chain,
@@ -344,13 +369,8 @@ def _export_parti(args, tokenizer, card):
 
 
 def _commands(args):
-    """Returns the commands that the workdirs of all parts have noted, each once."""
-    folders = (args.tokenizer, args.parti, args.vim, args.coca, args.upsampler)
-    files = [model_dir(folder).parent / "commands.txt" for folder in folders if folder]
-    if args.vocab:
-        files.insert(0, args.vocab.parent / "commands.txt")
-    noted = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-    return list(dict.fromkeys("\n".join(noted).splitlines()))
+    parts = (args.tokenizer, args.parti, args.vim, args.coca, args.upsampler)
+    return notes.commands(parts, args.vocab)
 
 
 def _export_vim(args, tokenizer, card):
@@ -360,6 +380,7 @@ def _export_vim(args, tokenizer, card):
 
     chain = ClassToImage(tokenizer, VIM.load_dir(model_dir(args.vim)))
     classes = load_classes(args.vim)
+    check_writable(args.out / "1")  # which makes the folder, once all else is right
     print("Tracing the signatures: half a minute or more ...")
     return export_classes(
         chain, args.out, classes, args.dtype, card, args.licence, _commands(args)
@@ -415,13 +436,3 @@ def _loss_options(args, model):
             args.r1_interval,
         ),
     }
-
-
-def _begin(args):
-    """Fixes the weights that training begins with, and notes command and settings."""
-    keras.utils.set_random_seed(args.seed)
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    with open(args.workdir / "commands.txt", "a", encoding="utf-8") as notes:
-        notes.write(args.command_line + os.linesep)
-    settings = {k: v for k, v in vars(args).items() if k not in NO_SETTINGS}
-    write_hparams(args.workdir / "logs", settings)

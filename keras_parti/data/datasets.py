@@ -1,5 +1,6 @@
 """Opens a picture set as a `tf.data.Dataset`, preparing it on first use."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -178,6 +179,11 @@ def open_set(name_or_dir):
     if isinstance(name_or_dir, PictureFolder | tfds.core.DatasetBuilder):
         return name_or_dir
     text = str(name_or_dir)
+    if Path(text).expanduser().is_file():
+        raise ValueError(
+            "A picture set is a name or a folder, that of the list where its pictures "
+            f"have one. Received: the file '{text}'"
+        )
     if isinstance(name_or_dir, Path) or Path(text).is_dir() or text[:1] in "./~":
         path = Path(text).expanduser()
         if (path / "dataset_info.json").is_file():
@@ -186,10 +192,13 @@ def open_set(name_or_dir):
     try:
         builder = tfds.builder(text)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        folders = [path.name for path in Path().iterdir() if path.is_dir()]
+        close = difflib.get_close_matches(text, [*folders, *OWN_SETS], 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         raise ValueError(
-            f"There is no picture set {text!r}. Known here: {', '.join(OWN_SETS)}; any "
-            "name of TensorFlow Datasets, the folder of a prepared set or a folder of "
-            f"pictures will do as well. ({str(error).splitlines()[0]})"
+            f"There is no picture set '{text}'.{hint} Known: {', '.join(OWN_SETS)}; "
+            "any name of TensorFlow Datasets, and the folder of a prepared set or of "
+            f"pictures, will do as well. ({str(error).splitlines()[0]})"
         ) from error
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)

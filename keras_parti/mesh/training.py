@@ -18,7 +18,7 @@ from keras_parti.mesh.weights import from_keras, to_keras
 from keras_parti.models import Parti, PartiConfig
 from keras_parti.text import Vocabulary
 from keras_parti.training.guards import check_finite
-from keras_parti.training.interruption import alone_in, leave, sigterm_noted
+from keras_parti.training.interruption import alone_in, leave, stop_noted
 from keras_parti.training.parti import (
     batches,
     check_fits,
@@ -86,6 +86,7 @@ def train_on_mesh(
         OSError: a checkpoint cannot be written; the last good one stays whole. Or
             another process trains in the folder.
         SystemExit: of status 143, after SIGTERM and one more checkpoint.
+        KeyboardInterrupt: after Ctrl-C and one more checkpoint.
     """
     workdir = Path(workdir)
     epochs = -(-steps // steps_per_epoch)
@@ -94,7 +95,7 @@ def train_on_mesh(
     config = learning_from(config, caches, vocabulary=vocabulary.fingerprint)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = workdir / "checkpoints"
-    with alone_in(workdir), sigterm_noted() as terminated:
+    with alone_in(workdir), stop_noted() as stopped:
         check_config("Parti", config, workdir)
         step = MeshStep(
             config,
@@ -123,9 +124,9 @@ def train_on_mesh(
             logs, left = [], (epoch + 1) * steps_per_epoch - step.done
             progress = tqdm(range(left), f"epoch {epoch + 1}", disable=None)
             for _ in progress:
-                if terminated():
+                if number := stopped():
                     write_checkpoint(checkpoints, step.done, step.arrays())
-                    leave(f"step {step.done} is in {checkpoints}")
+                    leave(number, f"step {step.done} is in {checkpoints}")
                 ids = hidden(next(data)[0], config, (seed, step.done))
                 learning = float(rate(step.done))
                 logs.append(step.train(ids, learning))

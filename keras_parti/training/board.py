@@ -38,7 +38,7 @@ def write_hparams(log_dir, values):
     from tensorboard.plugins.hparams import api
 
     plain = {
-        name: value if isinstance(value, bool | int | float | str) else _words(value)
+        name: value if isinstance(value, bool | int | float | str) else words_of(value)
         for name, value in values.items()
         if value is not None
     }
@@ -46,9 +46,9 @@ def write_hparams(log_dir, values):
         api.hparams(plain, trial_id=str(log_dir))
 
 
-def _words(value):
+def words_of(value):
     """Lists as the words of a command, pairs such as of a set and its weight by ":"."""
     if isinstance(value, list | tuple):
         between = " " if isinstance(value, list) else ":"
-        return between.join(_words(each) for each in value)
+        return between.join(words_of(each) for each in value)
     return str(value)

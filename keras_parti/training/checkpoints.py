@@ -67,6 +67,16 @@ def read_newest(folder, check):
     )
 
 
+def newest(folder):
+    """Returns the `position` of the newest checkpoint, whole or not; None without one.
+
+    Args:
+        folder: `pathlib.Path`, which need not be there.
+    """
+    files = _files(folder)
+    return position(files[-1]) if files else None
+
+
 def position(path):
     """Returns the two numbers of a name: `000003+000017.npz` is 3 and 17.
 

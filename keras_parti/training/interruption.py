@@ -1,4 +1,4 @@
-"""What keeps a run whole from outside: one process a folder, and an end by SIGTERM."""
+"""What keeps a run whole from outside: one process a folder, and an end by a signal."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # the status that shells give it
+WAIT = "\nSaving, then stopping. Ctrl-C again stops at once.\n"
 
 
 @contextlib.contextmanager
@@ -39,37 +40,56 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sigterm_noted() -> Iterator[Callable[[], bool]]:
-    """Has SIGTERM noted instead of ending the process.
+def stop_noted() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Has SIGTERM and the first Ctrl-C noted instead of ending the process.
 
-    Of several workers none waits for its step's end: the others may be gone, and with
-    them what the step waits for. Threads other than the first cannot note signals.
+    The second Ctrl-C ends it at once. Of several workers none waits for its step's end:
+    the others may be gone, and with them what the step waits for. Threads other than
+    the first cannot note signals.
 
     Yields:
-        A function that tells whether SIGTERM has come.
+        A function that tells which signal has come, or None.
     """
-    came = threading.Event()
+    came: list[signal.Signals] = []
     first = threading.current_thread() is threading.main_thread()
     if not first or "TF_CONFIG" in os.environ:
-        yield came.is_set
+        yield lambda: None
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+
+    def note(number, _):
+        if number == signal.SIGINT:
+            if number in came:
+                raise KeyboardInterrupt
+            # Not by `sys.stderr`, in the midst of whose writing a signal may come.
+            os.write(2, WAIT.encode())
+        came.append(signal.Signals(number))
+
+    noted = [signal.SIGTERM]
+    # A shell starts with SIGINT ignored what it puts in the background.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        noted.append(signal.SIGINT)
+    before = [(number, signal.signal(number, note)) for number in noted]
     try:
-        yield came.is_set
+        yield lambda: came[0] if came else None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
-def leave(saved: str) -> NoReturn:
-    """Ends the process with a line on standard error, after SIGTERM.
+def leave(number: signal.Signals, saved: str) -> NoReturn:
+    """Ends a training that a signal has stopped, and says what is saved.
 
     Args:
+        number: the signal that has come.
         saved: str. What is saved, and where.
 
     Raises:
-        SystemExit: of status 143.
+        KeyboardInterrupt: after Ctrl-C; its words say it.
+        SystemExit: of status 143, after SIGTERM, with a line on standard error.
     """
-    sys.stderr.write(
-        f"Stopped by SIGTERM: {saved}. The same command goes on from there.\n"
-    )
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    words = f"Stopped by {name}: {saved}. The same command goes on from there."
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(words)
+    sys.stderr.write(words + "\n")
     raise SystemExit(TERMINATED)

@@ -21,7 +21,7 @@ from keras_parti.training.averages import ValidateAverages, averaged
 from keras_parti.training.board import Board
 from keras_parti.training.checkpoints import read_newest, write_newest
 from keras_parti.training.guards import StopAtNonFinite
-from keras_parti.training.interruption import alone_in, leave, sigterm_noted
+from keras_parti.training.interruption import alone_in, leave, stop_noted
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ def fit(
     After each epoch the weights, the optimiser's state and the seeds are written to
     `workdir/checkpoints`, and the weights alone as a model folder to
     `workdir/model`. A killed run loses at most one epoch: called again with the
-    same arguments it continues, with the batches it would have seen. SIGTERM lets it
-    finish its step and writes a checkpoint, so that nothing is lost; the figures of
-    that epoch are then of its steps after the interruption.
+    same arguments it continues, with the batches it would have seen. SIGTERM
+    and Ctrl-C let it finish its step and write a checkpoint, so that nothing is lost;
+    the figures of that epoch are then of its steps after the interruption.
 
     Where the optimiser keeps moving averages of the weights (`use_ema`), these are
     what is validated, what `workdir/model` holds, and what the model has in the end;
@@ -68,15 +68,16 @@ def fit(
         OSError: another process trains in the folder, the disk is full, or the folder
             cannot be written to.
         SystemExit: of status 143, after SIGTERM.
+        KeyboardInterrupt: after Ctrl-C.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     first = is_first(model)
     alone = alone_in(workdir) if first else contextlib.nullcontext()
-    with alone, sigterm_noted() as terminated, contextlib.ExitStack() as at_the_end:
+    with alone, stop_noted() as stopped, contextlib.ExitStack() as at_the_end:
         at_the_end.callback(report_skipped)
         check_config(type(model).__name__, model.config, workdir)
-        checkpoints = Checkpoints(workdir, terminated)
+        checkpoints = Checkpoints(workdir, stopped)
         while True:
             done, step = checkpoints.restore(model)
             if done >= epochs:
@@ -102,7 +103,10 @@ def fit(
             )
             if not step:
                 return
-    logger.info("%s is trained: %d of %d epochs.", workdir, done, epochs)
+    words = "%s is trained: %d of %d epochs."
+    if done > epochs:
+        words = "%s has %d epochs already, more than the %d asked for."
+    logger.info(words, workdir, done, epochs)
     for optimizer, moved in _players(model):
         optimizer.finalize_variable_values(moved)
 
@@ -118,17 +122,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     A file holds every variable of the model and its optimiser, and the states of its
     random generators, which Keras' own weight files leave out. A killed run or a full
-    disk leaves the last good checkpoint whole. SIGTERM has `<epoch>+<step>.npz`
+    disk leaves the last good checkpoint whole. A signal has `<epoch>+<step>.npz`
     written, after a step of the epoch that follows.
 
     Args:
         workdir: path.
-        terminated: function that tells whether SIGTERM has come.
+        stopped: function that tells which signal has come, or None.
     """
 
-    def __init__(self, workdir, terminated):
+    def __init__(self, workdir, stopped):
         super().__init__()
-        self.terminated = terminated
+        self.stopped = stopped
         self.model_folder = workdir / "model"
         self.folder = workdir / "checkpoints"
         self.epoch = self.step = 0  # where the weights are
@@ -155,7 +159,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         # After an epoch's last step its checkpoint is about to be written.
-        if self.terminated() and batch + 1 < self.params["steps"]:
+        if self.stopped() and batch + 1 < self.params["steps"]:
             self._write()
             self._leave()
 
@@ -171,7 +175,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.save_dir(self.model_folder)
         self.epoch, self.step = epoch + 1, 0
         self._write()
-        if self.terminated():
+        if self.stopped():
             self._leave()
 
     def _write(self):
@@ -180,7 +184,9 @@ class Checkpoints(keras.callbacks.Callback):
         write_newest(self.folder / f"{self.epoch:06d}{within}.npz", *values)
 
     def _leave(self):
-        leave(f"epoch {self.epoch + 1}, step {self.step} is in {self.folder}")
+        within = f"epoch {self.epoch + 1}, step {self.step}"
+        saved = within if self.step else f"epoch {self.epoch}"
+        leave(self.stopped(), f"{saved} is in {self.folder}")
 
 
 def _moves_weights(callback):
