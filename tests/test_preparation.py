@@ -70,9 +70,11 @@ def test_a_vocabulary_takes_no_other_ones_place(tmp_path, monkeypatch, capsys):
         train_vocabulary([f"{name} fox", f"{name} owl"] * 9, path, size)
         return 18
 
+    def line(data):
+        return f"train vocab --data {data} --size 300 --workdir {tmp_path}/v"
+
     def run(data):
-        line = f"train vocab --data {data} --size 300 --workdir {tmp_path}/v"
-        return cli.main(line.split()), capsys.readouterr()
+        return cli.main(line(data).split()), capsys.readouterr()
 
     monkeypatch.setattr(train, "train_set_vocabulary", train_set_vocabulary)
     path = tmp_path / "v" / "vocabulary.model"
@@ -85,6 +87,8 @@ def test_a_vocabulary_takes_no_other_ones_place(tmp_path, monkeypatch, capsys):
     status, said = run("blue")
     assert (status, said.out) == (2, "")
     assert "Choose another --workdir, or delete it." in said.err
+    noted = (tmp_path / "v" / "commands.txt").read_text(encoding="utf-8")
+    assert noted.splitlines() == [f"keras-parti {line('red')}"]
     assert path.read_bytes() == content
 
 

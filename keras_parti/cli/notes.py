@@ -44,11 +44,16 @@ def begin(args: argparse.Namespace) -> None:
         _tell_changes(args, finished)
     if finished:
         return
+    note(args)
+    write_hparams(args.workdir / "logs", _settings(args))
+    print("The first step is compiled before it runs: up to a minute ...", flush=True)
+
+
+def note(args: argparse.Namespace) -> None:
+    """Adds a command to those of its workdir, which is made where it is not there."""
     args.workdir.mkdir(parents=True, exist_ok=True)
     with open(args.workdir / FILE, "a", encoding="utf-8") as notes:
         notes.write(args.command_line + os.linesep)
-    write_hparams(args.workdir / "logs", _settings(args))
-    print("The first step is compiled before it runs: up to a minute ...", flush=True)
 
 
 def commands(folders, vocabulary=None):

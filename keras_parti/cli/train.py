@@ -50,7 +50,7 @@ def vocab(args):
         content, size = found.read_bytes(), Vocabulary.from_file(found).size
     what = f"{path}: {size:,} pieces, from {count:,} captions."
     if not path.exists():
-        args.workdir.mkdir(parents=True, exist_ok=True)
+        notes.note(args)
         with written_whole(path) as part:
             part.write_bytes(content)
         print(f"Wrote {what}")
