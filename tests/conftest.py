@@ -1,9 +1,14 @@
 """Settings for all tests: two virtual devices, fixed seeds, one strategy."""
 
 import os
+import signal
 import sys
 
 import pytest
+
+# A shell has what it starts in the background ignore Ctrl-C, and so do processes that
+# this starts. Tests send it to themselves and to others.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of several workers each has one thread, or they would wait for each other's.
 if "PYTEST_XDIST_WORKER" in os.environ:
