@@ -16,9 +16,8 @@ import pytest
 from PIL import Image
 
 import keras_parti
-import keras_parti.__main__
 from keras_parti import cli, sampling
-from keras_parti.cli import draw, options, quiet, sizes
+from keras_parti.cli import draw, options, quiet
 from keras_parti.cli.parser import build_parser
 from keras_parti.evaluation.gallery import grid
 from keras_parti.losses import LOSS_WEIGHTS
@@ -246,46 +245,6 @@ def test_a_mistake_is_one_line_and_status_2(argv, words, capsys, tmp_path, monke
 def test_debug_shows_the_traceback():
     with pytest.raises(ValueError, match="keep=17"):
         cli.main([*GENERATE, "--keep", "17", "--debug"])
-
-
-@pytest.mark.parametrize("words", ["", "Stopped by Ctrl-C: epoch 1 is in x."])
-def test_interruption_is_one_line(words, monkeypatch, capsys):
-    def interrupted(args):
-        raise KeyboardInterrupt(words)
-
-    monkeypatch.setattr(sizes, "presets", interrupted)
-    assert cli.main(["presets"]) == 130
-    assert capsys.readouterr() == ("", f"{words or 'Stopped.'}\n")
-
-
-def test_an_interrupted_training_says_where_its_checkpoints_are(
-    tmp_path, monkeypatch, capsys
-):
-    def interrupted(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("keras_parti.cli.train.vocab", interrupted)
-    words = ["train", "vocab", "--data", "x", "--workdir", str(tmp_path)]
-    assert cli.main(words) == 130
-    assert capsys.readouterr().err == "Stopped.\n"
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "000001.npz").touch()
-    assert cli.main(words) == 130
-    said = f"Stopped. The same command goes on from what is in {tmp_path}/checkpoints."
-    assert capsys.readouterr().err == said + "\n"
-
-
-def test_interruption_is_one_line_from_the_start(monkeypatch, capsys):
-    """While the modules of the command are imported."""
-
-    def interrupted(name, *args, imported=__import__, **kwargs):
-        if name == "keras_parti.cli":
-            raise KeyboardInterrupt
-        return imported(name, *args, **kwargs)
-
-    monkeypatch.setattr("builtins.__import__", interrupted)
-    assert keras_parti.__main__.main() == 130
-    assert capsys.readouterr().err == "Stopped.\n"
 
 
 def test_a_missing_package_is_named(monkeypatch, capsys):

@@ -1,9 +1,12 @@
-"""What a training notes of signals, and how it ends by them."""
+"""What a training notes of signals, how it ends by them, and what a command says."""
 
 import signal
 
 import pytest
 
+import keras_parti.__main__
+from keras_parti import cli
+from keras_parti.cli import sizes
 from keras_parti.training.interruption import leave, stop_noted
 
 
@@ -44,3 +47,43 @@ def test_each_signal_has_its_own_end_and_the_same_words(
     said = f"Stopped by {name}: epoch 1 is in x. The same command goes on from there."
     assert said in (str(caught.value), capsys.readouterr().err.strip())
     assert getattr(caught.value, "code", None) == status
+
+
+@pytest.mark.parametrize("words", ["", "Stopped by Ctrl-C: epoch 1 is in x."])
+def test_interruption_is_one_line(words, monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt(words)
+
+    monkeypatch.setattr(sizes, "presets", interrupted)
+    assert cli.main(["presets"]) == 130
+    assert capsys.readouterr() == ("", f"{words or 'Stopped.'}\n")
+
+
+def test_an_interrupted_training_says_where_its_checkpoints_are(
+    tmp_path, monkeypatch, capsys
+):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_parti.cli.train.vocab", interrupted)
+    words = ["train", "vocab", "--data", "x", "--workdir", str(tmp_path)]
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000001.npz").touch()
+    assert cli.main(words) == 130
+    said = f"Stopped. The same command goes on from what is in {tmp_path}/checkpoints."
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_interruption_is_one_line_from_the_start(monkeypatch, capsys):
+    """While the modules of the command are imported."""
+
+    def interrupted(name, *args, imported=__import__, **kwargs):
+        if name == "keras_parti.cli":
+            raise KeyboardInterrupt
+        return imported(name, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.__import__", interrupted)
+    assert keras_parti.__main__.main() == 130
+    assert capsys.readouterr().err == "Stopped.\n"
