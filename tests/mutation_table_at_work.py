@@ -179,4 +179,17 @@ MUTATIONS = [
         "begin < 0 or",
         "test_weight_files.py::test_a_wrong_description_is_refused",
     ),
+    Mutation(
+        "training/patch_start.py",
+        "around = np.sin(angle) * components",
+        "around = angle * components",
+        "test_patch_start.py::"
+        "test_codes_lie_on_the_sphere_as_far_from_its_pole_as_patches_from_their_mean",
+    ),
+    Mutation(
+        "training/patch_start.py",
+        "ridge = RIDGE * np.trace(products)",
+        "ridge = 100 * RIDGE * np.trace(products)",
+        "test_patch_start.py::test_the_last_layer_is_the_one_of_least_squares",
+    ),
 ]

@@ -49,6 +49,8 @@ TEXTS = TOKENS + " --vocab {0}/vocab/vocabulary.model"
 TRAININGS = {
     "patchwise": f"tokenizer --preset vit_vqgan_tiny --patchwise-steps 3 {PICTURES} "
     "--batch-size 3",
+    "patch start": f"tokenizer --preset vit_vqgan_tiny --patch-start {PICTURES} "
+    "--batch-size 3",
     "tokenizer": f"tokenizer --preset vit_vqgan_tiny {PICTURES} --patchwise-steps 0 "
     f"{ADVERSARIAL} {AVERAGED} --augment",
     "detokenizer": f"detokenizer --tokenizer {{0}}/tokenizer {PICTURES} {ADVERSARIAL}",

@@ -172,6 +172,18 @@ def test_codes_are_merged_once_however_often_the_command_is_given(
         assert train_and_merge(folder).fingerprint() == trained.fingerprint()
 
 
+def test_two_starts_at_once_are_refused_before_any_training(tmp_path):
+    with pytest.raises(ValueError, match="`patch_start` replaces `patchwise_steps`"):
+        tokenizer.train_tokenizer(
+            ViTVQGAN.from_preset("vit_vqgan_tiny"),
+            "discs",
+            tmp_path / "run",
+            patchwise_steps=3,
+            patch_start=True,
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_plain_codes_to_be_merged_are_refused_before_any_training(tmp_path):
     with pytest.raises(ValueError, match="`normalized_codes` must be True"):
         train_and_merge(tmp_path / "run", normalized_codes=False)
@@ -227,8 +239,10 @@ def test_the_patchwise_start_tells_how_bright_a_patch_is():
         model = kind(ViTVQGAN.preset_config("vit_vqgan_tiny"))
         dark, bright = (
             model.quantizer.normalize(
-                model.encoder.without_blocks(
-                    model.centre(np.full((1, 12, 12, 3), grey, "float32"))
+                model.encoder.head(
+                    model.encoder.before_head(
+                        model.centre(np.full((1, 12, 12, 3), grey, "float32"))
+                    )
                 )
             )
             for grey in (0.6, 0.9)

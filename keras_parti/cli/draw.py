@@ -127,11 +127,7 @@ def serve(args):
                 print(f"Page: http://{server.rest_address}/")
             # From here on versions come and go by themselves.
             logging.getLogger("keras_parti.serving.versions").setLevel(logging.INFO)
-            print(
-                f'Try: keras-parti generate "{example(server)}" --server '
-                f"{server.address} --name {server.name} --out picture.png",
-                flush=True,
-            )
+            print(f"Try: {example(server)}", flush=True)
             server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -139,14 +135,25 @@ def serve(args):
 
 
 def example(server):
-    """Returns a prompt that the first model of a server has learned to draw.
+    """Returns a command that has the first model of a server draw.
 
-    Of a model of other pictures than our emoji, by its card, nobody knows one here.
+    A prompt that it has learned: of a model of other pictures than our emoji, by its
+    card, nobody knows one here.
     """
     model = next(iter(server.models))
+    with model.lease() as servable:
+        if "generate_class" in servable.signatures:
+            request = (
+                '{"signature_name": "generate_class", "instances": [{"label": 0}]}'
+            )
+            where = f"http://{server.rest_address}/v1/models/{model.name}:predict"
+            return f"curl -d '{request}' {where}"
     card = model.folder / str(server.version) / "card.md"
     known = card.is_file() and "emoji_captions" in card.read_text(encoding="utf-8")
-    return DEMO_PROMPTS[0] if known else "YOUR PROMPT"
+    return (
+        f'keras-parti generate "{DEMO_PROMPTS[0] if known else "YOUR PROMPT"}" '
+        f"--server {server.address} --name {model.name} --out picture.png"
+    )
 
 
 def shipped_model():

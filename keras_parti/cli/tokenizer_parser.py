@@ -58,6 +58,13 @@ def add_tokenizer_training(parts):
         "of those; ten times the other is no danger (default: as --learning-rate)",
         number(0),
     )
+    command.add_argument(
+        "--patch-start",
+        action="store_true",
+        help="in place of these, fit both towers to patches by least squares, so that "
+        "training begins where plain vector quantisation ends: for photographs, with "
+        "an --l2-weight below 1",
+    )
     _add_losses(command)
     command.add_argument(
         "--no-revive-codes",

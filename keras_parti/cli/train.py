@@ -81,6 +81,7 @@ def tokenizer(args):
         final_share=args.final_share,
         patchwise_steps=args.patchwise_steps,
         patchwise_learning_rate=args.patchwise_learning_rate,
+        patch_start=args.patch_start,
         revive_codes=not args.no_revive_codes,
         merge_similarity=args.merge_codes,
         augment=args.augment,

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_parti import layers
-from keras_parti.layers.embeddings import from_patches
+from keras_parti.layers.embeddings import from_patches, to_patches
 from keras_parti.layers.transformer import LAYER_NORM_EPSILON, layer_norm
 from keras_parti.models.base import (
     ConfigModel,
@@ -149,9 +149,22 @@ class _Tower(keras.layers.Layer):
             x = block(x, training=training)
         return self.head(self.norm(x))  # (batch, length, output_dim)
 
-    def without_blocks(self, inputs):
-        """Returns what the tower gives where every block is the identity."""
-        return self.head(self.norm(self.positions(self.embedding(inputs))))
+    def before_head(self, inputs):
+        """Returns what the head takes where every block is the identity.
+
+        As those of a fresh tower are.
+        """
+        return self.norm(self.positions(self.embedding(inputs)))
+
+    @property
+    def last(self):
+        """The last dense layer."""
+        return getattr(self.head, "outputs", self.head)
+
+    def features(self, inputs):
+        """Returns what the last dense layer takes where every block is the identity."""
+        x = self.before_head(inputs)
+        return x if self.last is self.head else self.head.hidden(x)
 
 
 @keras.saving.register_keras_serializable("keras_parti")
@@ -340,3 +353,17 @@ class ViTVQGAN(ConfigModel):
         epsilon = config.laplace_epsilon
         images = (ops.sigmoid(x[..., :3]) - epsilon) / (1 - 2 * epsilon)
         return {"images": images, "laplace": x}
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Returns the patches whose `pictures` are these, with 0 for every ln b.
+
+        Args:
+            images: float `(batch, image_size, image_size, 3)`, RGB in `[0, 1]`.
+        """
+        config = self.config
+        x = ops.cast(images, "float32")
+        if config.output == "logit_laplace":
+            y = (1 - 2 * config.laplace_epsilon) * x + config.laplace_epsilon
+            means = ops.log(y) - ops.log1p(-y)
+            x = ops.concatenate([means, ops.zeros_like(means)], axis=-1)
+        return to_patches(x, config.patch_size)

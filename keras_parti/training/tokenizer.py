@@ -1,6 +1,7 @@
 """Trains a ViT-VQGAN on pictures, with all the losses of the paper."""
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from keras_parti.training.code_merging import (
 )
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
+from keras_parti.training.patch_start import PatchStart
 
 # Vectors a code that are looked at to see which codes are in use: of 2048 codes, those
 # of 512 pictures of 256 tokens.
 REVIVAL_SAMPLE = 64
+START_SAMPLE = 2**15  # patches that the towers are fitted to
 VALIDATION = 128  # pictures, after each epoch
 MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
 
@@ -53,9 +56,10 @@ class PatchwiseViTVQGAN(ViTVQGAN):
                     weight.assign(start(weight.shape))
 
     def call(self, images, training=None):
-        vectors = self.encoder.without_blocks(self.centre(images))
-        patches = self.decoder.without_blocks(self.quantizer.normalize(vectors))
-        return self.pictures(patches)
+        encoder, decoder = self.encoder, self.decoder
+        vectors = encoder.head(encoder.before_head(self.centre(images)))
+        codes = self.quantizer.normalize(vectors)
+        return self.pictures(decoder.head(decoder.before_head(codes)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +145,7 @@ def train_tokenizer(
     final_share: float = 0.01,
     average: float | None = None,
     terms: Losses = DEFAULT,
+    patch_start: bool = False,
     revive_codes: bool = True,
     merge_similarity: float | None = None,
     augment: str | None = None,
@@ -174,6 +179,8 @@ def train_tokenizer(
         average: float or None. See `adamw`.
         terms: `Losses`; as they are, those of the paper that need no other network, and
             a floor of the log scale, which is not the paper's.
+        patch_start: bool. Whether both towers start fitted to patches, in closed form:
+            see `keras_parti.training.patch_start.PatchStart`.
         revive_codes: bool. Whether the codebook starts from data and unused codes
             are placed anew after each epoch but the last fifth of them.
         merge_similarity: float in `(0, 1)` or None. Whether, after all steps, codes
@@ -188,8 +195,9 @@ def train_tokenizer(
 
     Raises:
         FileNotFoundError: where the weights of the perceptual network are missing.
-        ValueError: where the batch cannot be parted as asked, plain codes are to be
-            merged, or the folder holds a run of another configuration.
+        ValueError: where the batch cannot be parted as asked, both starts are asked
+            for, plain codes are to be merged, or the folder holds a run of another
+            configuration.
     """
     workdir = Path(workdir)
     schedule = {
@@ -200,6 +208,11 @@ def train_tokenizer(
         "augment": augment,
         "final_share": final_share,
     }
+    if patch_start and patchwise_steps:
+        raise ValueError(
+            "`patch_start` replaces `patchwise_steps`: give one of them. "
+            f"Received: patch_start={patch_start}, patchwise_steps={patchwise_steps}"
+        )
     if merge_similarity is not None:
         check_similarity(merge_similarity)
         check_normalized(model.config)
@@ -221,18 +234,21 @@ def train_tokenizer(
         )
         model.set_weights(patchwise.get_weights())
     callbacks = []
+
+    def sample(vectors, epoch=0):
+        # Other pictures for each epoch.
+        order = 1_000_003 * (seed + 1) + epoch
+        how = {"shuffle_seed": order, "augment": augment}
+        shuffled = pictures(model, name_or_dir, "train", **how)
+        return shuffled.take(-(-vectors // model.config.num_tokens)).batch(16)
+
+    if patch_start:
+        few = functools.partial(sample, START_SAMPLE)
+        callbacks.append(PatchStart(model, few, seed=seed))
     if revive_codes:
-
-        def sample(epoch):
-            # Other pictures for each epoch.
-            order = 1_000_003 * (seed + 1) + epoch
-            how = {"shuffle_seed": order, "augment": augment}
-            shuffled = pictures(model, name_or_dir, "train", **how)
-            vectors = REVIVAL_SAMPLE * model.config.num_codes
-            return shuffled.take(-(-vectors // model.config.num_tokens)).batch(16)
-
+        many = functools.partial(sample, REVIVAL_SAMPLE * model.config.num_codes)
         last = -(-steps // steps_per_epoch) * 4 // 5
-        callbacks.append(CodebookRevival(model, sample, until_epoch=last, seed=seed))
+        callbacks.append(CodebookRevival(model, many, until_epoch=last, seed=seed))
     callbacks += panels(model, name_or_dir, workdir)
     fit(
         whole,

@@ -1,0 +1,186 @@
+"""The start of a tokenizer from data: what least squares and components must give."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_parti.models import ViTVQGAN
+from keras_parti.training import patch_start
+
+SIZE, PATCH, VALUES = 16, 4, 48
+
+
+def smooth_pictures(count, seed):
+    """Pictures of few components: each a slope of colour and a wave."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    parts = np.stack([np.ones_like(x), x, y, np.sin(6 * x), np.cos(6 * y)])
+    weights = rng.uniform(-0.15, 0.15, (count, len(parts), 3))
+    weights[:, 0] += 0.5
+    return np.einsum("nkc,kyx->nyxc", weights, parts).clip(0, 1).astype("float32")
+
+
+def fresh(**fields):
+    keras.utils.set_random_seed(1)
+    dtype = fields.pop("dtype", "float32")
+    sizes = {"image_size": SIZE, "patch_size": PATCH, "code_dim": 8, "num_codes": 64}
+    wide = {f"{side}_mlp_dim": 512 for side in ("encoder", "decoder")}
+    wide |= {f"{side}_dim": 64 for side in ("encoder", "decoder")}
+    return ViTVQGAN.from_preset(
+        "vit_vqgan_tiny", dtype=dtype, **{**sizes, **wide, **fields}
+    )
+
+
+def squares(images):
+    """Flat patches, cut out by hand."""
+    rows = range(0, SIZE, PATCH)
+    cut = [images[:, y : y + PATCH, x : x + PATCH] for y in rows for x in rows]
+    return np.stack(cut, axis=1).reshape(len(images), -1, VALUES)
+
+
+def components_error(known, asked, count):
+    """The mean square error of the best `count` components of `known` on `asked`."""
+    known, asked = (squares(x).reshape(-1, VALUES) for x in (known, asked))
+    mean = known.mean(0)
+    directions = np.linalg.svd(known - mean)[2][:count]
+    kept = (asked - mean) @ directions.T @ directions + mean
+    return np.mean((kept - asked) ** 2)
+
+
+def unquantised(model, images):
+    vectors = model.quantizer.normalize(model.vectors(images, training=False))
+    pictures = model.pictures(model.decoder(vectors, training=False))["images"]
+    return keras.ops.convert_to_numpy(pictures)
+
+
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({"output": "rgb"}, 8e-4),
+        ({"output": "logit_laplace"}, 8e-4),
+        ({"output": "rgb", "head": "linear"}, 1e-3),
+        ({"output": "rgb", "normalized_codes": False}, 8e-4),
+        ({"output": "rgb", "positions": "sine_cosine"}, 8e-4),
+        ({"output": "rgb", "dtype": "mixed_bfloat16"}, 8e-4),
+    ],
+    ids=lambda value: (
+        "-".join(map(str, value.values())) if isinstance(value, dict) else ""
+    ),
+)
+def test_a_started_model_keeps_the_principal_components_of_patches(fields, allowed):
+    known, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
+    model = fresh(**fields)
+    before = np.mean((unquantised(model, asked) - asked) ** 2)
+    patch_start.fit_towers(model, known)
+    error = np.mean((unquantised(model, asked) - asked) ** 2)
+    count = model.config.code_dim - model.config.normalized_codes
+    assert error < components_error(known, asked, count) + allowed
+    assert error < before / 20
+
+
+def test_codes_wider_than_patches_keep_everything():
+    known, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
+    model = fresh(output="rgb", code_dim=64)
+    patch_start.fit_towers(model, known)
+    assert np.mean((unquantised(model, asked) - asked) ** 2) < 8e-4
+
+
+def test_codes_lie_on_the_sphere_as_far_from_its_pole_as_patches_from_their_mean():
+    patches = np.random.default_rng(0).normal(size=(5, 40, 3)).astype("float32") / 8
+    codes = patch_start.code_targets(patches, 4, normalized=True)
+    np.testing.assert_allclose(np.linalg.norm(codes, axis=-1), 1, atol=1e-6)
+    away = np.linalg.norm(patches - patches.mean((0, 1)), axis=-1)
+    wanted = patch_start.SPREAD * away / np.sqrt(np.mean(away**2))
+    np.testing.assert_allclose(np.arccos(codes[..., 0]), wanted, atol=1e-3)
+
+
+def test_plain_codes_are_as_far_from_each_other_as_patches():
+    patches = np.random.default_rng(0).normal(size=(5, 40, 3)).astype("float32")
+    codes = patch_start.code_targets(patches, 6, normalized=False)
+    assert codes.shape == (5, 40, 6)
+    assert not codes[..., 3:].any()
+    apart = [np.linalg.norm(x[:, None] - x[None], axis=-1)[0] for x in (patches, codes)]
+    np.testing.assert_allclose(
+        apart[1] / apart[1].max(), apart[0] / apart[0].max(), atol=1e-5
+    )
+
+
+def test_the_last_layer_is_the_one_of_least_squares():
+    model = fresh()
+    images = smooth_pictures(40, 0)
+    targets = np.random.default_rng(2).normal(size=(40, 16, 8)).astype("float32")
+    inputs = patch_start.as_numpy(model.centre(images))
+    patch_start.fit_last(model.encoder, inputs, targets)
+    features = patch_start.as_numpy(model.encoder.features(inputs)).reshape(640, -1)
+    features = np.concatenate([features, np.ones((640, 1))], axis=1).astype("float64")
+    ridge = patch_start.RIDGE * np.square(features).sum(0).mean()
+    # The rows of a ridge are more pictures, whose features are each one alone.
+    more = np.sqrt(ridge) * np.eye(features.shape[1])
+    wanted = np.linalg.lstsq(
+        np.concatenate([features, more]),
+        np.concatenate([targets.reshape(640, 8), np.zeros((len(more), 8))]),
+    )[0]
+    np.testing.assert_allclose(
+        np.concatenate([model.encoder.last.kernel, model.encoder.last.bias[None]]),
+        wanted,
+        atol=1e-4 * np.abs(wanted).max(),
+    )
+
+
+def test_units_before_the_tanh_have_mean_zero_and_deviation_one():
+    model, images = fresh(), smooth_pictures(40, 0)
+    patch_start.fit_towers(model, images)
+    x = patch_start.as_numpy(model.encoder.before_head(model.centre(images)))
+    hidden = model.encoder.head.hidden
+    units = (x @ np.asarray(hidden.kernel) + np.asarray(hidden.bias)).reshape(640, -1)
+    np.testing.assert_allclose(units.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(units.std(0), 1, atol=1e-3)
+
+
+def test_features_and_last_layer_are_a_fresh_tower():
+    for head in ("tanh", "linear"):
+        model = fresh(head=head)
+        images = model.centre(smooth_pictures(2, 0))
+        np.testing.assert_allclose(
+            model.encoder.last(model.encoder.features(images)),
+            model.encoder(images),
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("output", ["rgb", "logit_laplace"])
+def test_patches_are_those_whose_pictures_come_back(output):
+    model, images = fresh(output=output), smooth_pictures(3, 0)
+    pictures = model.pictures(model.patches(images))
+    np.testing.assert_allclose(pictures["images"], images, atol=1e-6)
+    if output == "logit_laplace":
+        assert not np.asarray(pictures["laplace"])[..., 3:].any()
+
+
+def test_only_the_first_epoch_begins_so():
+    tf = pytest.importorskip("tensorflow")
+    images = smooth_pictures(20, 0)
+    model = fresh()
+    start = patch_start.PatchStart(
+        model, lambda: tf.data.Dataset.from_tensor_slices(images).batch(8)
+    )
+    before = model.get_weights()
+    start.on_epoch_begin(1)
+    for ours, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, was)
+    start.on_epoch_begin(0)
+    moved = [
+        w
+        for w, was in zip(model.weights, before, strict=True)
+        if not np.array_equal(w, was)
+    ]
+    encoder, decoder = model.encoder, model.decoder
+    assert {id(weight) for weight in moved} == {
+        id(weight)
+        for weight in (
+            encoder.embedding.projection.bias,
+            *encoder.head.weights,
+            decoder.embedding.bias,
+            *decoder.head.weights,
+        )
+    }
