@@ -27,8 +27,13 @@ class PatchStart(keras.callbacks.Callback):
     codebook placed on these (`CodebookRevival`) is one of plain vector quantisation,
     and that is where training begins, in place of noise.
 
-    Not in the paper, which starts at random. Photographs at 64×64, 8,192 codes of 8:
-    27.6 dB before the first step.
+    Not in the paper, which starts at random. Of held-out photographs at 64×64, 256 ids
+    of 8,192 codes of 8, pictures come back with 27.0 dB before the first step, where
+    plain vector quantisation of their 4×4 pixels has 27.5.
+
+    The codes lie close together, so that the loss of pictures must not pull vectors
+    away from them: weighed by 10 it brought these to 25.3 dB in 400 steps, by 0.2 to
+    27.2 in 200.
 
     Args:
         tokenizer: `ViTVQGAN`, fresh.
