@@ -239,10 +239,8 @@ def test_the_patchwise_start_tells_how_bright_a_patch_is():
         model = kind(ViTVQGAN.preset_config("vit_vqgan_tiny"))
         dark, bright = (
             model.quantizer.normalize(
-                model.encoder.head(
-                    model.encoder.before_head(
-                        model.centre(np.full((1, 12, 12, 3), grey, "float32"))
-                    )
+                model.encoder.without_blocks(
+                    model.centre(np.full((1, 12, 12, 3), grey, "float32"))
                 )
             )
             for grey in (0.6, 0.9)

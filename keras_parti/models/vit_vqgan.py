@@ -156,6 +156,10 @@ class _Tower(keras.layers.Layer):
         """
         return self.norm(self.positions(self.embedding(inputs)))
 
+    def without_blocks(self, inputs):
+        """Returns what the tower gives where every block is the identity."""
+        return self.head(self.before_head(inputs))
+
     @property
     def last(self):
         """The last dense layer."""

@@ -56,10 +56,9 @@ class PatchwiseViTVQGAN(ViTVQGAN):
                     weight.assign(start(weight.shape))
 
     def call(self, images, training=None):
-        encoder, decoder = self.encoder, self.decoder
-        vectors = encoder.head(encoder.before_head(self.centre(images)))
-        codes = self.quantizer.normalize(vectors)
-        return self.pictures(decoder.head(decoder.before_head(codes)))
+        vectors = self.encoder.without_blocks(self.centre(images))
+        patches = self.decoder.without_blocks(self.quantizer.normalize(vectors))
+        return self.pictures(patches)
 
 
 @dataclasses.dataclass(frozen=True)
