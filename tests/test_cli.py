@@ -1,16 +1,13 @@
 """The command answers fast, in one line, and with the right exit status."""
 
-import contextlib
 import dataclasses
 import inspect
-import json
 import re
 import shlex
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -355,41 +352,6 @@ def test_the_demo_without_its_model_says_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_parti, "__file__", str(tmp_path / "a" / "__init__.py"))
     assert str(tmp_path / "saved_models" / "emoji") in said(capsys, "demo")
-
-
-@pytest.mark.parametrize(
-    ("card", "prompt"),
-    [
-        ("--data emoji_captions/small", "red apple in google style"),
-        ("--data photos", "YOUR PROMPT"),
-        (None, "YOUR PROMPT"),
-    ],
-)
-def test_the_prompt_to_try_is_one_that_the_model_has_learned(card, prompt, tmp_path):
-    (tmp_path / "2").mkdir()
-    if card:
-        (tmp_path / "2" / "card.md").write_text(card)
-    wanted = f'keras-parti generate "{prompt}" --server a:1 --name m --out picture.png'
-    assert draw.example(serving_of(tmp_path, "generate")) == wanted
-
-
-def test_a_model_of_classes_is_tried_with_a_label(tmp_path):
-    words = shlex.split(draw.example(serving_of(tmp_path, "generate_class")))
-    assert words[:2] == ["curl", "-d"]
-    assert json.loads(words[2]) == {
-        "signature_name": "generate_class",
-        "instances": [{"label": 0}],
-    }
-    assert words[3:] == ["http://a:2/v1/models/m:predict"]
-
-
-def serving_of(folder, signature):
-    """What `draw.example` asks of a server."""
-    servable = SimpleNamespace(signatures={signature: None})
-    model = SimpleNamespace(
-        folder=folder, name="m", lease=lambda: contextlib.nullcontext(servable)
-    )
-    return SimpleNamespace(models=[model], version=2, address="a:1", rest_address="a:2")
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ class CodebookRevival(keras.callbacks.Callback):
         ids = np.concatenate(
             [
                 ops.convert_to_numpy(quantizer.nearest(part[None]))[0]
-                for part in parts(vectors)
+                for part in parts(vectors, PART)
             ]
         )
         codes = ops.convert_to_numpy(quantizer.lookup(ids[None]))[0]
@@ -103,9 +103,9 @@ class CodebookRevival(keras.callbacks.Callback):
             record[index].assign(values)
 
 
-def parts(vectors):
-    """Splits `(count, dim)` along its first axis into arrays of at most `PART`."""
-    return np.array_split(vectors, max(1, -(-len(vectors) // PART)))
+def parts(array, size):
+    """Splits an array along its first axis into arrays of at most `size`."""
+    return np.array_split(array, max(1, -(-len(array) // size)))
 
 
 def shown(rounds):
@@ -128,7 +128,7 @@ def spherical_kmeans(vectors, centres, rounds):
     for _ in shown(rounds):
         centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
         sums = np.zeros_like(centres)
-        for part in parts(vectors):
+        for part in parts(vectors, PART):
             np.add.at(sums, (part @ centres.T).argmax(1), part)
         found = np.linalg.norm(sums, axis=1, keepdims=True) > 1e-6
         centres = np.where(found, sums, centres)
@@ -148,7 +148,7 @@ def euclidean_kmeans(vectors, centres, rounds):
     """
     for _ in shown(rounds):
         sums, counts = np.zeros_like(centres), np.zeros((len(centres), 1))
-        for part in parts(vectors):
+        for part in parts(vectors, PART):
             # |v - c|² without the |v|² that all centres share.
             nearest = (np.square(centres).sum(-1) - 2 * part @ centres.T).argmin(1)
             np.add.at(sums, nearest, part)

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_parti.layers.embeddings import to_patches
+from keras_parti.training.codebook import parts
 
 BATCH = 16  # pictures whose features are held at once: 134 MB of 1,024 patches × 2,048
 # Deviation of the biases of both embeddings. Layer norm takes away how bright a patch
@@ -76,7 +77,9 @@ def fit_towers(model, images, seed=0):
     fit_last(model.encoder, inputs, codes)
 
     # Without the blocks, identities whose attention takes long.
-    vectors = [as_numpy(model.encoder.without_blocks(part)) for part in parts(inputs)]
+    vectors = [
+        as_numpy(model.encoder.without_blocks(part)) for part in parts(inputs, BATCH)
+    ]
     vectors = as_numpy(model.quantizer.normalize(np.concatenate(vectors)))
     fit_last(model.decoder, vectors, as_numpy(model.patches(images)))
 
@@ -121,7 +124,7 @@ def centre_hidden(tower, inputs):
     hidden = tower.head.hidden
     kernel = as_numpy(hidden.kernel)
     count = sums = squares = 0.0
-    for part in parts(inputs):
+    for part in parts(inputs, BATCH):
         units = as_numpy(tower.before_head(part)) @ kernel
         units = units.reshape(-1, kernel.shape[1]).astype("float64")
         count += len(units)
@@ -143,7 +146,7 @@ def fit_last(tower, inputs, targets):
     if tower.head is not tower.last:
         centre_hidden(tower, inputs)
     products = moments = 0.0
-    for part, wanted in zip(parts(inputs), parts(targets), strict=True):
+    for part, wanted in zip(parts(inputs, BATCH), parts(targets, BATCH), strict=True):
         features = as_numpy(tower.features(part))
         features = features.reshape(-1, features.shape[-1])
         features = np.pad(features, ((0, 0), (0, 1)), constant_values=1.0)  # the bias
@@ -154,11 +157,6 @@ def fit_last(tower, inputs, targets):
     weights = np.linalg.solve(products + ridge * np.eye(len(products)), moments)
     tower.last.kernel.assign(weights[:-1])
     tower.last.bias.assign(weights[-1])
-
-
-def parts(array):
-    """Splits an array into parts of `BATCH` along its first axis."""
-    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]
 
 
 def as_numpy(tensor):
