@@ -96,7 +96,10 @@ def test_the_best_of_many_are_those_of_the_best_scores(chain):
             np.testing.assert_array_equal(
                 many["images"][row, place], seeds[j]["images"][row, 0]
             )
-    np.testing.assert_allclose(many["score"], np.take_along_axis(scores, best, 1))
+    # Scores of seven in one batch and of one alone are sums in another order.
+    np.testing.assert_allclose(
+        many["score"], np.take_along_axis(scores, best, 1), rtol=1e-5
+    )
 
 
 def test_drawing_is_generating_without_guidance(chain):

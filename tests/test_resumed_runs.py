@@ -186,7 +186,7 @@ def test_numbers_that_are_none_end_the_run_before_they_are_saved(folder, tmp_pat
     name, arrays = state(tmp_path)
     path = tmp_path / "checkpoints" / name
     broken = {
-        k: v * np.float32("inf") if v.ndim > 1 and v.dtype == np.float32 else v
+        k: np.full_like(v, np.inf) if v.ndim > 1 and v.dtype == np.float32 else v
         for k, v in arrays.items()
     }
     np.savez(path, **broken)
