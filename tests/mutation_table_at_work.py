@@ -192,4 +192,10 @@ MUTATIONS = [
         "ridge = 100 * RIDGE * np.trace(products)",
         "test_patch_start.py::test_the_last_layer_is_the_one_of_least_squares",
     ),
+    Mutation(
+        "training/patch_start.py",
+        "places(-row, -column)",
+        "places(row, column)",
+        "test_patch_start.py::test_each_head_of_the_first_block_looks_at_a_neighbour",
+    ),
 ]

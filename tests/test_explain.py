@@ -54,6 +54,16 @@ def test_weights_of_attention_are_the_softmax_of_its_products():
     np.testing.assert_allclose(np.asarray(found), expected, atol=1e-5)
 
 
+def test_weights_of_many_places_are_found_in_parts():
+    layer = MultiHeadAttention(num_heads=2)
+    x = np.random.default_rng(0).normal(size=(1, 1024, 8)).astype("float32")
+    layer(x)
+    weights = np.asarray(layer.attention_weights(x))
+    values = np.asarray(layer.keys_values(x)[1])
+    heads = np.einsum("bhlm,bhmk->blhk", weights, values).reshape(1, 1024, 8)
+    np.testing.assert_allclose(layer.output_projection(heads), layer(x), atol=1e-5)
+
+
 def test_attention_is_shared_out_among_the_text_and_nothing_else(
     small_chain, drawn, text_ids
 ):

@@ -6,6 +6,7 @@ import pytest
 
 from keras_parti.models import ViTVQGAN
 from keras_parti.training import patch_start
+from keras_parti.training.codebook import spherical_kmeans
 
 SIZE, PATCH, VALUES = 16, 4, 48
 
@@ -47,10 +48,22 @@ def components_error(known, asked, count):
     return np.mean((kept - asked) ** 2)
 
 
-def unquantised(model, images):
-    vectors = model.quantizer.normalize(model.vectors(images, training=False))
-    pictures = model.pictures(model.decoder(vectors, training=False))["images"]
+def without_quantising(model):
+    """Lets a model's codes be the vectors themselves, as those of endless codebooks."""
+    model.encode = lambda images: model.vectors(images, training=False)
+    model.quantizer.lookup = model.quantizer.normalize
+    return model
+
+
+def come_back(model, images):
+    codes = model.quantizer.lookup(model.encode(images))
+    pictures = model.pictures(model.decoder(codes, training=False))["images"]
     return keras.ops.convert_to_numpy(pictures)
+
+
+def fit_towers(model, images):
+    patch_start.fit_encoder(model, images)
+    patch_start.fit_decoder(model, images)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +82,10 @@ def unquantised(model, images):
 )
 def test_a_started_model_keeps_the_principal_components_of_patches(fields, allowed):
     known, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
-    model = fresh(**fields)
-    before = np.mean((unquantised(model, asked) - asked) ** 2)
-    patch_start.fit_towers(model, known)
-    error = np.mean((unquantised(model, asked) - asked) ** 2)
+    model = without_quantising(fresh(**fields))
+    before = np.mean((come_back(model, asked) - asked) ** 2)
+    fit_towers(model, known)
+    error = np.mean((come_back(model, asked) - asked) ** 2)
     count = model.config.code_dim - model.config.normalized_codes
     assert error < components_error(known, asked, count) + allowed
     assert error < before / 20
@@ -80,9 +93,9 @@ def test_a_started_model_keeps_the_principal_components_of_patches(fields, allow
 
 def test_codes_wider_than_patches_keep_everything():
     known, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
-    model = fresh(output="rgb", code_dim=64)
-    patch_start.fit_towers(model, known)
-    assert np.mean((unquantised(model, asked) - asked) ** 2) < 8e-4
+    model = without_quantising(fresh(output="rgb", code_dim=64))
+    fit_towers(model, known)
+    assert np.mean((come_back(model, asked) - asked) ** 2) < 8e-4
 
 
 def test_codes_lie_on_the_sphere_as_far_from_its_pole_as_patches_from_their_mean():
@@ -127,14 +140,14 @@ def test_the_last_layer_is_the_one_of_least_squares():
     )
 
 
-def test_units_before_the_tanh_have_mean_zero_and_deviation_one():
+def test_units_before_the_tanh_have_mean_zero_and_deviation_of_their_own():
     model, images = fresh(), smooth_pictures(40, 0)
-    patch_start.fit_towers(model, images)
+    patch_start.fit_encoder(model, images)
     x = patch_start.as_numpy(model.encoder.before_head(model.centre(images)))
     hidden = model.encoder.head.hidden
     units = (x @ np.asarray(hidden.kernel) + np.asarray(hidden.bias)).reshape(640, -1)
     np.testing.assert_allclose(units.mean(0), 0, atol=1e-3)
-    np.testing.assert_allclose(units.std(0), 1, atol=1e-3)
+    np.testing.assert_allclose(units.std(0), patch_start.UNITS, atol=1e-3)
 
 
 def test_features_and_last_layer_are_a_fresh_tower():
@@ -157,18 +170,76 @@ def test_patches_are_those_whose_pictures_come_back(output):
         assert not np.asarray(pictures["laplace"])[..., 3:].any()
 
 
+def test_each_head_of_the_first_block_looks_at_a_neighbour():
+    model = fresh(positions="sine_cosine", decoder_heads=4, code_dim=4)
+    images = smooth_pictures(40, 0)
+    fit_towers(model, images)
+    decoder, codes = model.decoder, model.quantizer.lookup(model.encode(images[:3]))
+    block = decoder.blocks[0]
+    x = block.attention_norm(decoder.positions(decoder.embedding(codes)))
+    weights = keras.ops.convert_to_numpy(block.attention.attention_weights(x))
+    side = SIZE // PATCH
+    weights = weights.reshape(3, 4, side, side, side, side)
+    for head, (down, right) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
+        for row in range(max(0, -down), side - max(0, down)):
+            for column in range(max(0, -right), side - max(0, right)):
+                seen = weights[:, head, row, column, row + down, column + right]
+                assert seen.min() > 0.8, (head, row, column)
+
+
+def test_the_decoder_smooths_codes_by_those_of_their_neighbours():
+    """Least squares of a code and its four neighbours, recomputed, are nearly met."""
+    images, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
+    errors = {}
+    for positions in ("normal", "sine_cosine"):
+        model = fresh(output="rgb", positions=positions, decoder_heads=4, num_codes=16)
+        patch_start.fit_encoder(model, images)
+        vectors = patch_start.as_numpy(model.quantizer.normalize(model.vectors(images)))
+        vectors = vectors.reshape(-1, 8)
+        codes = spherical_kmeans(vectors, vectors[:: len(vectors) // 16][:16], 5)
+        model.quantizer.codebook.assign(codes)
+        patch_start.fit_decoder(model, images)
+        errors[positions] = np.mean((come_back(model, asked) - asked) ** 2)
+
+    def around(images):
+        side = SIZE // PATCH
+        codes = patch_start.as_numpy(model.quantizer.lookup(model.encode(images)))
+        grid = np.pad(
+            codes.reshape(-1, side, side, 8), ((0, 0), (1, 1), (1, 1), (0, 0)), "edge"
+        )
+        steps = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+        near = [grid[:, 1 + y : 1 + y + side, 1 + x : 1 + x + side] for y, x in steps]
+        near.append(np.ones_like(near[0][..., :1]))
+        return np.concatenate(near, axis=-1).reshape(-1, 41)
+
+    weights = np.linalg.lstsq(around(images), squares(images).reshape(-1, VALUES))[0]
+    linear = np.mean(
+        (around(asked) @ weights - squares(asked).reshape(-1, VALUES)) ** 2
+    )
+    assert errors["sine_cosine"] < 1.1 * linear
+    assert errors["sine_cosine"] < 0.8 * errors["normal"]
+
+
 def test_only_the_first_epoch_begins_so():
     tf = pytest.importorskip("tensorflow")
     images = smooth_pictures(20, 0)
     model = fresh()
-    start = patch_start.PatchStart(
-        model, lambda: tf.data.Dataset.from_tensor_slices(images).batch(8)
-    )
+    model.compile(keras.optimizers.Adam(use_ema=True))
+    model.optimizer.build(model.trainable_variables)
     before = model.get_weights()
-    start.on_epoch_begin(1)
+
+    def begin(epoch):
+        for fit in (patch_start.fit_encoder, patch_start.fit_decoder):
+            start = patch_start.PatchStart(
+                model, fit, lambda: tf.data.Dataset.from_tensor_slices(images).batch(8)
+            )
+            start.set_model(model)
+            start.on_epoch_begin(epoch)
+
+    begin(1)
     for ours, was in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, was)
-    start.on_epoch_begin(0)
+    begin(0)
     moved = [
         w
         for w, was in zip(model.weights, before, strict=True)
@@ -184,3 +255,6 @@ def test_only_the_first_epoch_begins_so():
             *decoder.head.weights,
         )
     }
+    averages = model.optimizer._model_variables_moving_average
+    for weight, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(average, weight)

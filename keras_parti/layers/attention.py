@@ -114,7 +114,9 @@ class MultiHeadAttention(keras.layers.Layer):
         if attention_mask is not None:
             bias = ops.where(attention_mask, 0.0, MASKED)
         # Values of which each is one key alone: their mean is the weights themselves.
-        values = ops.eye(keys.shape[2], dtype=self.compute_dtype)
+        memory = keys.shape[2]
+        values = ops.eye(memory, dtype=self.compute_dtype)
+        values = ops.broadcast_to(values, (*ops.shape(keys)[:2], memory, memory))
         return self._weigh(self._queries(inputs), keys, values, bias, False)
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,21 +144,18 @@ class _Tower(keras.layers.Layer):
             layer.build(shape)
 
     def call(self, inputs, training=None):
-        x = self.positions(self.embedding(inputs))  # (batch, length, embed)
+        return self.head(self.before_head(inputs, training))
+
+    def before_head(self, inputs, training=None):
+        """Returns what the head takes, float `(batch, length, embed)`."""
+        x = self.positions(self.embedding(inputs))
         for block in self.blocks:
             x = block(x, training=training)
-        return self.head(self.norm(x))  # (batch, length, output_dim)
-
-    def before_head(self, inputs):
-        """Returns what the head takes where every block is the identity.
-
-        As those of a fresh tower are.
-        """
-        return self.norm(self.positions(self.embedding(inputs)))
+        return self.norm(x)
 
     def without_blocks(self, inputs):
         """Returns what the tower gives where every block is the identity."""
-        return self.head(self.before_head(inputs))
+        return self.head(self.norm(self.positions(self.embedding(inputs))))
 
     @property
     def last(self):
@@ -166,7 +163,7 @@ class _Tower(keras.layers.Layer):
         return getattr(self.head, "outputs", self.head)
 
     def features(self, inputs):
-        """Returns what the last dense layer takes where every block is the identity."""
+        """Returns what the last dense layer takes."""
         x = self.before_head(inputs)
         return x if self.last is self.head else self.head.hidden(x)
 

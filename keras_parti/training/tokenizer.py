@@ -20,12 +20,12 @@ from keras_parti.training.code_merging import (
 )
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
-from keras_parti.training.patch_start import PatchStart
+from keras_parti.training.patch_start import PatchStart, fit_decoder, fit_encoder
 
 # Vectors a code that are looked at to see which codes are in use: of 2048 codes, those
 # of 512 pictures of 256 tokens.
 REVIVAL_SAMPLE = 64
-START_SAMPLE = 2**15  # patches that the towers are fitted to
+START_SAMPLE = 2**16  # patches that the towers are fitted to
 VALIDATION = 128  # pictures, after each epoch
 MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
 
@@ -241,13 +241,15 @@ def train_tokenizer(
         shuffled = pictures(model, name_or_dir, "train", **how)
         return shuffled.take(-(-vectors // model.config.num_tokens)).batch(16)
 
+    few = functools.partial(sample, START_SAMPLE)
     if patch_start:
-        few = functools.partial(sample, START_SAMPLE)
-        callbacks.append(PatchStart(model, few, seed=seed))
+        callbacks.append(PatchStart(model, fit_encoder, few, seed))
     if revive_codes:
         many = functools.partial(sample, REVIVAL_SAMPLE * model.config.num_codes)
         last = -(-steps // steps_per_epoch) * 4 // 5
         callbacks.append(CodebookRevival(model, many, until_epoch=last, seed=seed))
+    if patch_start:
+        callbacks.append(PatchStart(model, fit_decoder, few, seed))
     callbacks += panels(model, name_or_dir, workdir)
     fit(
         whole,
