@@ -184,6 +184,18 @@ def test_two_starts_at_once_are_refused_before_any_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_of_one_epoch_places_its_codes_too(tmp_path, monkeypatch):
+    use_discs(monkeypatch)
+    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    before = np.asarray(model.quantizer.normalize(model.quantizer.codebook))
+    tokenizer.train_tokenizer(
+        model, "discs", tmp_path, 2, learning_rate=1e-7, steps_per_epoch=2, verbose=0
+    )
+    codes = np.asarray(model.quantizer.normalize(model.quantizer.codebook))
+    # Each of the old ones would still be its own nearest.
+    assert (codes * before).sum(-1).max() < 0.999999
+
+
 def test_plain_codes_to_be_merged_are_refused_before_any_training(tmp_path):
     with pytest.raises(ValueError, match="`normalized_codes` must be True"):
         train_and_merge(tmp_path / "run", normalized_codes=False)

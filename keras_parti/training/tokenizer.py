@@ -246,7 +246,7 @@ def train_tokenizer(
         callbacks.append(PatchStart(model, fit_encoder, few, seed))
     if revive_codes:
         many = functools.partial(sample, REVIVAL_SAMPLE * model.config.num_codes)
-        last = -(-steps // steps_per_epoch) * 4 // 5
+        last = max(1, -(-steps // steps_per_epoch) * 4 // 5)  # placed once at least
         callbacks.append(CodebookRevival(model, many, until_epoch=last, seed=seed))
     if patch_start:
         callbacks.append(PatchStart(model, fit_decoder, few, seed))
