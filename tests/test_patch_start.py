@@ -11,6 +11,11 @@ from keras_parti.training.codebook import spherical_kmeans
 SIZE, PATCH, VALUES = 16, 4, 48
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr(patch_start, "BATCH", 128)  # so small are these pictures
+
+
 def smooth_pictures(count, seed):
     """Pictures of few components: each a slope of colour and a wave."""
     rng = np.random.default_rng(seed)

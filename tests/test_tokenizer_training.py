@@ -143,6 +143,7 @@ def train_and_merge(folder, **options):
         steps=2,
         batch_size=2,
         average=0.5,
+        revive_codes=False,  # 23 codes placed on discs would stay close, merged or not
         merge_similarity=0.9,
         steps_per_epoch=2,
         verbose=0,
