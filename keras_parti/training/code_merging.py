@@ -44,6 +44,9 @@ def merge_codes(tokenizer, images, similarity, seed=0):
 def merged_codebook(codebook, vectors, similarity, seed=0):
     """Returns a codebook in which no two codes are closer than a similarity.
 
+    As far as the vectors lie apart: where they have fewer places than there are codes,
+    those that became free last stay close to others.
+
     The most used code takes all that are close to it and moves to their mean, weighted
     by use; then the next one that is left does. Codes that become free are placed on
     vectors whose code is further than `similarity`, drawn in proportion to 1 − cosine;
