@@ -24,7 +24,8 @@ RIDGE = 1e-4
 # Deviation of the codes beside the positions, whose own is 0.7. A fresh layer's, 0.03,
 # needs large weights to be told from these; one of 1 blurs where the heads look.
 CONTENT = 0.1
-# Logits by which a neighbour's key stands out, beside sines and cosines of length 1.
+# What products of sines and cosines are multiplied by, to logits: a neighbour's key
+# then has 0.96 of the weight at 32×32 places.
 SHARPNESS = 8.0
 # Rows and columns from a place to what the heads of the first block look at.
 NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -184,9 +185,8 @@ def look_at_neighbours(tower, vectors, grid_size, rng):
     table = np.zeros((around, around, width), "float32")  # with a rim, for neighbours
     waves = sine_cosine(around, around, width // 4 * 4)
     table[..., : waves.shape[1]] = waves.reshape(around, around, -1)
-    table *= (
-        SHARPNESS**0.5 * width**0.25
-    )  # the square root of what logits are divided by
+    # Products of two such are divided by the square root of the width.
+    table *= SHARPNESS**0.5 * width**0.25
 
     def places(row, column):
         rows, columns = (slice(1 + x, 1 + x + grid_size) for x in (row, column))
@@ -199,15 +199,21 @@ def look_at_neighbours(tower, vectors, grid_size, rng):
     turns = [_turn(rng, max(width, codes.shape[-1])) for _ in range(heads)]
     values = np.concatenate([turn[: codes.shape[-1], :width] for turn in turns], axis=1)
 
-    def given(targets):
-        for part, wanted in zip(parts(vectors, BATCH), targets, strict=True):
-            x = block.attention_norm(tower.positions(tower.embedding(part)))
-            yield as_numpy(x), wanted
+    placed = np.concatenate([queries, keys], axis=1)
 
-    known = list(parts(codes, BATCH))
-    for dense, table in ((attention.query, queries), (attention.key, keys)):
-        fit_dense(dense, given([np.stack([table] * len(part)) for part in known]))
-    fit_dense(attention.value, given([part @ values for part in known]))
+    def pairs():
+        for part, own in zip(
+            parts(vectors, BATCH), parts(codes @ values, BATCH), strict=True
+        ):
+            x = block.attention_norm(tower.positions(tower.embedding(part)))
+            same = np.broadcast_to(placed, (len(part), *placed.shape))
+            yield as_numpy(x), np.concatenate([same, own], axis=-1)
+
+    kernel, bias = least_squares(pairs())
+    layers = (attention.query, attention.key, attention.value)
+    for i, dense in enumerate(layers):
+        dense.kernel.assign(np.split(kernel, len(layers), axis=1)[i])
+        dense.bias.assign(np.split(bias, len(layers))[i])
     attention.output_projection.kernel.assign(_turn(rng, heads * width))
 
 
@@ -251,18 +257,20 @@ def fit_last(tower, inputs, targets):
     if tower.head is not tower.last:
         centre_hidden(tower, inputs)
     pairs = zip(parts(inputs, BATCH), parts(targets, BATCH), strict=True)
-    fit_dense(
-        tower.last, ((as_numpy(tower.features(x)), wanted) for x, wanted in pairs)
-    )
+    kernel, bias = least_squares((as_numpy(tower.features(x)), y) for x, y in pairs)
+    tower.last.kernel.assign(kernel)
+    tower.last.bias.assign(bias)
 
 
-def fit_dense(dense, pairs):
-    """Gives a dense layer the weights of least squares, with a ridge.
+def least_squares(pairs):
+    """Returns the kernel and the bias of the dense layer nearest to what it is to give.
 
     Args:
-        dense: `keras.layers.Dense`, without an activation.
         pairs: iterable of what it is given, and what it is to give: float NumPy arrays
             `(count, length, inputs)` and `(count, length, outputs)`.
+
+    Returns:
+        float64 `(inputs, outputs)` and `(outputs,)`, of least squares with a ridge.
     """
     products = moments = 0.0
     for features, wanted in pairs:
@@ -273,8 +281,7 @@ def fit_dense(dense, pairs):
         moments = moments + features.T @ wanted.reshape(len(features), -1)
     ridge = RIDGE * np.trace(products) / len(products)
     weights = np.linalg.solve(products + ridge * np.eye(len(products)), moments)
-    dense.kernel.assign(weights[:-1])
-    dense.bias.assign(weights[-1])
+    return weights[:-1], weights[-1]
 
 
 def as_numpy(tensor):
