@@ -41,7 +41,7 @@ VIT_VQGAN = {
     "vit_vqgan_tiny":        Preset(     10_568, "this library, for tests",                  {"image_size": 12, "patch_size": 4, "num_codes": 23, "code_dim": 5, **_towers((1, 16, 2, 24), (2, 16, 2, 24))}),
     "vit_vqgan_digits":      Preset(    258_232, "this library, for 24×24 pictures",         {"image_size": 24, "patch_size": 4, "num_codes": 256, "code_dim": 8, "output": "rgb", **_towers((2, 64, 4, 256), (2, 64, 4, 256))}),
     "vit_vqgan_emoji":       Preset(  1_440_312, "this library, for 64×64 pictures",         {"image_size": 64, "patch_size": 4, "num_codes": 2048, "code_dim": 8, "output": "rgb", **_towers((2, 128, 4, 512), (4, 128, 4, 512))}),
-    "vit_vqgan_photographs": Preset(  3_479_352, "this library, for 128×128 photographs",    {"image_size": 128, "patch_size": 4, "code_dim": 8, "positions": "sine_cosine", "output": "rgb", **_towers((2, 192, 4, 768), (4, 192, 4, 768))}),
+    "vit_vqgan_photographs": Preset(  3_444_756, "this library, for 64×64 photographs",      {"image_size": 64, "patch_size": 2, "code_dim": 8, "positions": "sine_cosine", "output": "rgb", **_towers((2, 192, 4, 768), (4, 192, 4, 768))}),
     "vit_vqgan_small":       Preset( 54_820_256, f"{_VIT_VQGAN_TABLE}, small + small",       _towers(_SMALL, _SMALL)),
     "vit_vqgan_base":        Preset(178_123_680, f"{_VIT_VQGAN_TABLE}, base + base",         _towers(_BASE, _BASE)),
     "vit_vqgan_small_large": Preset(666_780_320, f"{_VIT_VQGAN_TABLE}, small + large",       _towers(_SMALL, _LARGE)),

@@ -62,8 +62,8 @@ def add_tokenizer_training(parts):
         "--patch-start",
         action="store_true",
         help="in place of these, fit both towers to patches by least squares, so that "
-        "training begins where plain vector quantisation ends: for photographs, some "
-        "steps at a --learning-rate of 1e-6, then `train detokenizer`",
+        "training begins where plain vector quantisation ends: for photographs, with "
+        "--learning-rate 0 --steps 1, or with many steps at a small rate",
     )
     _add_losses(command)
     command.add_argument(

@@ -34,15 +34,19 @@ class CodebookRevival(keras.callbacks.Callback):
             that the decoder learns the last codes well.
         kmeans_rounds: int. Rounds of k-means that follow the first placing.
         seed: int. Seed of the draw.
+        every: int. One vector of so many is looked at: neighbours are much alike.
     """
 
     # An epoch that goes on from its midst has had its beginning.
     moves_weights = True
 
-    def __init__(self, tokenizer, sample, until_epoch=None, kmeans_rounds=10, seed=0):
+    def __init__(
+        self, tokenizer, sample, until_epoch=None, kmeans_rounds=10, seed=0, every=1
+    ):
         super().__init__()
         self.tokenizer = tokenizer
         self.sample = sample
+        self.every = every
         self.until_epoch = until_epoch
         self.kmeans_rounds = kmeans_rounds
         self.seed = seed
@@ -55,10 +59,10 @@ class CodebookRevival(keras.callbacks.Callback):
             [
                 ops.convert_to_numpy(
                     quantizer.normalize(self.tokenizer.vectors(images))
-                )
-                for images in self.sample(epoch)
+                ).reshape(-1, quantizer.code_dim)[:: self.every]
+                for images in shown(self.sample(epoch), "reading pictures")
             ]
-        ).reshape(-1, quantizer.code_dim)
+        )
         ids = np.concatenate(
             [
                 ops.convert_to_numpy(quantizer.nearest(part[None]))[0]
@@ -108,9 +112,9 @@ def parts(array, size):
     return np.array_split(array, max(1, -(-len(array) // size)))
 
 
-def shown(rounds):
-    """Counts rounds on the terminal: ten of 8192 codes take some minutes."""
-    return tqdm(range(rounds), "placing codes", disable=None, leave=False)
+def shown(steps, what):
+    """Counts steps on the terminal: ten rounds of 8192 codes take some minutes."""
+    return tqdm(steps, what, disable=None, leave=False)
 
 
 def spherical_kmeans(vectors, centres, rounds):
@@ -125,7 +129,7 @@ def spherical_kmeans(vectors, centres, rounds):
         float32 `(num_centres, dim)` of unit vectors; a centre that no vector is
         nearest to stays.
     """
-    for _ in shown(rounds):
+    for _ in shown(range(rounds), "placing codes"):
         centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
         sums = np.zeros_like(centres)
         for part in parts(vectors, PART):
@@ -146,7 +150,7 @@ def euclidean_kmeans(vectors, centres, rounds):
     Returns:
         float32 `(num_centres, dim)`; a centre that no vector is nearest to stays.
     """
-    for _ in shown(rounds):
+    for _ in shown(range(rounds), "placing codes"):
         sums, counts = np.zeros_like(centres), np.zeros((len(centres), 1))
         for part in parts(vectors, PART):
             # |v - c|² without the |v|² that all centres share.

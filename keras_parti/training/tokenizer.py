@@ -20,12 +20,20 @@ from keras_parti.training.code_merging import (
 )
 from keras_parti.training.codebook import CodebookRevival
 from keras_parti.training.panels import Panels
-from keras_parti.training.patch_start import PatchStart, fit_decoder, fit_encoder
+from keras_parti.training.patch_start import (
+    BIAS,
+    PatchStart,
+    fit_decoder,
+    fit_encoder,
+)
 
 # Vectors a code that are looked at to see which codes are in use: of 2048 codes, those
 # of 512 pictures of 256 tokens.
 REVIVAL_SAMPLE = 64
 START_SAMPLE = 2**16  # patches that the towers are fitted to
+# Patches of which one is among those that the first codebook is placed on: as many of
+# four times the pictures brought 0.6 dB of held-out photographs.
+START_EVERY = 4
 VALIDATION = 128  # pictures, after each epoch
 MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
 
@@ -43,8 +51,6 @@ class PatchwiseViTVQGAN(ViTVQGAN):
     more than 26 in place of 22.
     """
 
-    BIAS = 0.5  # standard deviation; 1.5 does worse
-
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         for unused in (*self.encoder.blocks, self.quantizer, *self.decoder.blocks):
@@ -52,7 +58,7 @@ class PatchwiseViTVQGAN(ViTVQGAN):
         for tower in (self.encoder, self.decoder):
             for weight in tower.embedding.trainable_variables:
                 if weight.name == "bias":
-                    start = keras.initializers.RandomNormal(stddev=self.BIAS)
+                    start = keras.initializers.RandomNormal(stddev=BIAS)
                     weight.assign(start(weight.shape))
 
     def call(self, images, training=None):
@@ -235,9 +241,9 @@ def train_tokenizer(
     callbacks = []
 
     def sample(vectors, epoch=0):
-        # Other pictures for each epoch.
+        # Other pictures for each epoch; each time that they pass, other crops.
         order = 1_000_003 * (seed + 1) + epoch
-        how = {"shuffle_seed": order, "augment": augment}
+        how = {"shuffle_seed": order, "augment": augment, "repeat": patch_start}
         shuffled = pictures(model, name_or_dir, "train", **how)
         return shuffled.take(-(-vectors // model.config.num_tokens)).batch(16)
 
@@ -245,9 +251,13 @@ def train_tokenizer(
     if patch_start:
         callbacks.append(PatchStart(model, fit_encoder, few, seed))
     if revive_codes:
-        many = functools.partial(sample, REVIVAL_SAMPLE * model.config.num_codes)
+        every = START_EVERY if patch_start else 1
+        many = functools.partial(
+            sample, every * REVIVAL_SAMPLE * model.config.num_codes
+        )
         last = max(1, -(-steps // steps_per_epoch) * 4 // 5)  # placed once at least
-        callbacks.append(CodebookRevival(model, many, until_epoch=last, seed=seed))
+        revival = CodebookRevival(model, many, until_epoch=last, seed=seed, every=every)
+        callbacks.append(revival)
     if patch_start:
         callbacks.append(PatchStart(model, fit_decoder, few, seed))
     callbacks += panels(model, name_or_dir, workdir)
