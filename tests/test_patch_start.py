@@ -176,7 +176,7 @@ def test_patches_are_those_whose_pictures_come_back(output):
 
 
 def test_each_head_of_the_first_block_looks_at_a_neighbour():
-    model = fresh(positions="sine_cosine", decoder_heads=4, code_dim=4)
+    model = fresh(positions="sine_cosine", decoder_heads=4)
     images = smooth_pictures(40, 0)
     fit_towers(model, images)
     decoder, codes = model.decoder, model.quantizer.lookup(model.encode(images[:3]))
@@ -189,7 +189,7 @@ def test_each_head_of_the_first_block_looks_at_a_neighbour():
         for row in range(max(0, -down), side - max(0, down)):
             for column in range(max(0, -right), side - max(0, right)):
                 seen = weights[:, head, row, column, row + down, column + right]
-                assert seen.min() > 0.7, (head, row, column)  # of 16 places
+                assert seen.min() > 0.8, (head, row, column)
 
 
 def test_the_decoder_smooths_codes_by_those_of_their_neighbours():

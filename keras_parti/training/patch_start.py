@@ -210,9 +210,10 @@ def look_at_neighbours(tower, vectors, grid_size, rng):
 
     kernel, bias = least_squares(pairs())
     layers = (attention.query, attention.key, attention.value)
-    for i, dense in enumerate(layers):
-        dense.kernel.assign(np.split(kernel, len(layers), axis=1)[i])
-        dense.bias.assign(np.split(bias, len(layers))[i])
+    kernels, biases = np.split(kernel, 3, axis=1), np.split(bias, 3)
+    for dense, own_kernel, own_bias in zip(layers, kernels, biases, strict=True):
+        dense.kernel.assign(own_kernel)
+        dense.bias.assign(own_bias)
     attention.output_projection.kernel.assign(_turn(rng, heads * width))
 
 

@@ -31,8 +31,8 @@ from keras_parti.training.patch_start import (
 # of 512 pictures of 256 tokens.
 REVIVAL_SAMPLE = 64
 START_SAMPLE = 2**16  # patches that the towers are fitted to
-# Patches of which one is among those that the first codebook is placed on: as many of
-# four times the pictures brought 0.6 dB of held-out photographs.
+# Patches of which the codebook looks at one, after such a start: as many of four times
+# the pictures brought 0.6 dB of held-out photographs. Each revival reads as many, too.
 START_EVERY = 4
 VALIDATION = 128  # pictures, after each epoch
 MERGE_SAMPLE = 1024  # pictures; once, so it may take longer
