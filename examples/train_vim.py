@@ -8,8 +8,8 @@ In full after examples/train_tokenizer.py; with `--quick` the tokenizer is untra
 
 Cost: 25 minutes on two cores.
 Measured: held-out loss 2.31 nats an id; pictures in colours of emoji, of no certain
-shape. The classifier gives a picture's own style a mean log-probability of -0.88, of
-the best half -0.40, of the best quarter -0.21; by chance -1.10.
+shape; log-probability of the right style −0.88, of the best quarter −0.21, by chance
+−1.10. These are a classifier's, means over the pictures; of the best half −0.40.
 
 The same as commands: `keras-parti encode`, `keras-parti train vim`.
 """
