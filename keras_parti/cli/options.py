@@ -89,6 +89,17 @@ def add_tokenizer(command):
     required(command, "--tokenizer", "DIR", words, folder)
 
 
+def add_lpips(command):
+    """Adds `--perceptual` to a command that measures pictures."""
+    option(
+        command,
+        "--perceptual",
+        "WEIGHTS",
+        "measure LPIPS too, with these weights of VGG16: package, keras or a file, as "
+        "`keras-parti train tokenizer` takes them",
+    )
+
+
 def add_vocab(command):
     """Adds `--vocab FILE`."""
     words = "vocabulary.model, from `keras-parti train vocab`"

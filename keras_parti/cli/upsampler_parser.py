@@ -4,6 +4,7 @@ from keras_parti import presets
 from keras_parti.cli.options import (
     DATA,
     add_command,
+    add_lpips,
     add_preset,
     add_run,
     file,
@@ -107,13 +108,7 @@ def add_upscaling_evaluation(kinds):
         integer(11),
     )
     _add_frozen_tokenizer(command)
-    option(
-        command,
-        "--perceptual",
-        "WEIGHTS",
-        "measure LPIPS too, with these weights of VGG16: package, keras or a file, as "
-        "`keras-parti train upsampler` takes them",
-    )
+    add_lpips(command)
     required(command, "--out", "DIR", "where to write", new_folder)
 
 

@@ -1,4 +1,4 @@
-"""How faithful a tokenizer is: PSNR, SSIM, use of its codebook, before and after."""
+"""How faithful a tokenizer is: PSNR, SSIM, LPIPS, use of its codebook, a strip."""
 
 import os
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from keras_parti.evaluation.gallery import evenly, strip
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
+from keras_parti.models import Perceptual
 from keras_parti.pixels import check_pictures, to_floats
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
@@ -28,6 +29,7 @@ def evaluate_reconstruction(
     *,
     batch_size: int = 32,
     shown: Sequence[int] | None = None,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Any]:
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
@@ -43,14 +45,15 @@ def evaluate_reconstruction(
         batch_size: int.
         shown: ints or None. Places of the pictures that the strip shows; None for
             ten, evenly spread over the set.
+        perceptual: `keras_parti.models.Perceptual` or None, to measure LPIPS too.
 
     Returns:
-        The content of `results.json`: `pictures`; `psnr` in decibels and `ssim`, the
-        means over pictures of `tokenizer`, `thumbnail` and `mean`; `l1` and `l2`, the
-        tokenizer's mean absolute and mean square error; `psnr_quantiles` and
-        `ssim_quantiles` of the tokenizer; `thumbnail_size`; `usage` in [0, 1] and
-        `perplexity` of the codebook over the set seen once; `num_codes`;
-        `ids_per_picture`.
+        The content of `results.json`: `pictures`; `psnr` in decibels, `ssim` and, where
+        asked for, `lpips`, the means over pictures of `tokenizer`, `thumbnail`, `mean`
+        and `white`; `l1` and `l2`, the tokenizer's mean absolute and mean square error;
+        `psnr_quantiles` and `ssim_quantiles` of the tokenizer; `thumbnail_size`;
+        `usage` in [0, 1] and `perplexity` of the codebook over the set seen once;
+        `num_codes`; `ids_per_picture`.
 
     Raises:
         ValueError: no pictures, or of another size than the tokenizer's; or a place
@@ -60,7 +63,11 @@ def evaluate_reconstruction(
     num_codes = tokenizer.config.num_codes
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
-    scores: dict[str, dict] = {"psnr": {}, "ssim": {}, "l1": {}, "l2": {}}
+    measures: dict[str, Any] = {"psnr": psnr, "ssim": ssim}
+    if perceptual is not None:
+        measures["lpips"] = one_by_one(perceptual)
+    scores: dict[str, dict] = {measure: {} for measure in measures}
+    l1, l2 = [], []  # of each picture
     if shown is None:
         shown = evenly(len(images), COLUMNS)
     places = np.asarray(shown, int)
@@ -86,22 +93,28 @@ def evaluate_reconstruction(
             "white": np.ones_like(batch),
         }
         for name, copy in copies.items():
-            for score, values in _compare(batch, copy).items():
-                scores[score].setdefault(name, []).append(values)
+            for measure, compare in measures.items():
+                values = _array(compare(batch, copy))
+                scores[measure].setdefault(name, []).append(values)
+        error = batch - copies["tokenizer"]
+        l1.extend(np.abs(error).mean((1, 2, 3)))
+        l2.extend(np.square(error).mean((1, 2, 3)))
         for index in places[(places >= start) & (places < start + len(batch))]:
             rebuilt[index] = {
                 name: copy[index - start] for name, copy in copies.items()
             }
     scores = {
-        score: {name: np.concatenate(parts) for name, parts in of.items()}
-        for score, of in scores.items()
+        measure: {name: np.concatenate(parts) for name, parts in of.items()}
+        for measure, of in scores.items()
     }
     results = {
         "pictures": len(images),
-        "psnr": {name: float(v.mean()) for name, v in scores["psnr"].items()},
-        "ssim": {name: float(v.mean()) for name, v in scores["ssim"].items()},
-        "l1": float(scores["l1"]["tokenizer"].mean()),
-        "l2": float(scores["l2"]["tokenizer"].mean()),
+        **{
+            measure: {name: float(values.mean()) for name, values in of.items()}
+            for measure, of in scores.items()
+        },
+        "l1": float(np.mean(l1)),
+        "l2": float(np.mean(l2)),
         "psnr_quantiles": quantiles(scores["psnr"]["tokenizer"]),
         "ssim_quantiles": quantiles(scores["ssim"]["tokenizer"]),
         "thumbnail_size": size,
@@ -121,14 +134,15 @@ def evaluate_reconstruction(
     return results
 
 
-def _compare(images, copies):
-    error = images - copies
-    return {
-        "psnr": _array(psnr(images, copies)),
-        "ssim": _array(ssim(images, copies)),
-        "l1": np.abs(error).mean((1, 2, 3)),
-        "l2": np.square(error).mean((1, 2, 3)),
-    }
+def one_by_one(measure):
+    """Returns a function of two batches that measures each of their pairs alone."""
+
+    # What a VGG16 sees of a picture of 256×256 takes 70 MB, of a batch 32 times that.
+    def of_pairs(images, others):
+        pairs = zip(images, others, strict=True)
+        return np.concatenate([_array(measure(x[None], y[None])) for x, y in pairs])
+
+    return of_pairs
 
 
 def thumbnail(images, size=THUMBNAIL):
@@ -156,8 +170,16 @@ def _array(tensor):
 def _report(results):
     side = results["thumbnail_size"]
     header = ["picture", "mean PSNR (dB)", "mean SSIM"]
+    lpips = results.get("lpips")
+    if lpips:
+        header.append("mean LPIPS, less is more alike")
     rows = [
-        [name, f"{results['psnr'][key]:.2f}", f"{results['ssim'][key]:.3f}"]
+        [
+            name,
+            f"{results['psnr'][key]:.2f}",
+            f"{results['ssim'][key]:.3f}",
+            *([f"{lpips[key]:.4f}"] if lpips else []),
+        ]
         for key, name in (
             ("tokenizer", "the tokenizer's reconstruction"),
             ("thumbnail", f"a {side} x {side} thumbnail, enlarged"),
