@@ -187,15 +187,29 @@ MUTATIONS = [
         "test_codes_lie_on_the_sphere_as_far_from_its_pole_as_patches_from_their_mean",
     ),
     Mutation(
-        "training/patch_start.py",
-        "ridge = RIDGE * np.trace(products)",
-        "ridge = 100 * RIDGE * np.trace(products)",
+        "training/least_squares.py",
+        "added = ridge * np.trace(products)",
+        "added = 100 * ridge * np.trace(products)",
         "test_patch_start.py::test_the_last_layer_is_the_one_of_least_squares",
     ),
     Mutation(
-        "training/patch_start.py",
+        "training/attention_start.py",
         "places(-row, -column)",
         "places(row, column)",
         "test_patch_start.py::test_each_head_of_the_first_block_looks_at_a_neighbour",
+    ),
+    Mutation(
+        "training/attention_start.py",
+        "np.sqrt(2 * LIKENESS /",
+        "np.sqrt(LIKENESS /",
+        "test_patch_start.py::"
+        "test_the_heads_of_the_second_block_look_at_like_codes_around",
+    ),
+    Mutation(
+        "training/attention_start.py",
+        "deviations.mean() / deviations",
+        "deviations.mean() / deviations.mean()",
+        "test_patch_start.py::"
+        "test_all_places_have_one_deviation_where_the_code_is_the_mean_one",
     ),
 ]

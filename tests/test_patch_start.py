@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_parti.layers.grid import sine_cosine
 from keras_parti.models import ViTVQGAN
-from keras_parti.training import patch_start
+from keras_parti.training import attention_start, least_squares, patch_start
 from keras_parti.training.codebook import spherical_kmeans
 
 SIZE, PATCH, VALUES = 16, 4, 48
@@ -13,7 +14,8 @@ SIZE, PATCH, VALUES = 16, 4, 48
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr(patch_start, "BATCH", 128)  # so small are these pictures
+    for module in (attention_start, patch_start):
+        monkeypatch.setattr(module, "BATCH", 128)  # so small are these pictures
 
 
 def smooth_pictures(count, seed):
@@ -131,7 +133,7 @@ def test_the_last_layer_is_the_one_of_least_squares():
     patch_start.fit_last(model.encoder, inputs, targets)
     features = patch_start.as_numpy(model.encoder.features(inputs)).reshape(640, -1)
     features = np.concatenate([features, np.ones((640, 1))], axis=1).astype("float64")
-    ridge = patch_start.RIDGE * np.square(features).sum(0).mean()
+    ridge = least_squares.RIDGE * np.square(features).sum(0).mean()
     # The rows of a ridge are more pictures, whose features are each one alone.
     more = np.sqrt(ridge) * np.eye(features.shape[1])
     wanted = np.linalg.lstsq(
@@ -192,17 +194,89 @@ def test_each_head_of_the_first_block_looks_at_a_neighbour():
                 assert seen.min() > 0.8, (head, row, column)
 
 
+def placed(codes, **fields):
+    """A model whose codebook is placed on smooth pictures, and these."""
+    images = smooth_pictures(200, 0)
+    model = fresh(output="rgb", decoder_heads=4, num_codes=codes, **fields)
+    patch_start.fit_encoder(model, images)
+    vectors = patch_start.as_numpy(model.quantizer.normalize(model.vectors(images)))
+    vectors = vectors.reshape(-1, 8)
+    codes = spherical_kmeans(vectors, vectors[:: len(vectors) // codes][:codes], 5)
+    model.quantizer.codebook.assign(codes)
+    return model, images
+
+
+def test_all_places_have_one_deviation_where_the_code_is_the_mean_one():
+    model, images = placed(64, positions="sine_cosine")
+    decoder = model.decoder
+    patch_start.spread_bias(decoder.embedding, np.random.default_rng(0))
+    codes = patch_start.as_numpy(model.quantizer.lookup(model.encode(images)))
+
+    def deviations():
+        mean = np.broadcast_to(codes.mean((0, 1)), (1, *codes.shape[1:]))
+        return patch_start.as_numpy(decoder.positions(decoder.embedding(mean))).std(-1)
+
+    assert np.ptp(deviations()) > 0.05
+    attention_start.level_places(decoder, codes)
+    assert np.ptp(deviations()) < 1e-4
+    beside = patch_start.as_numpy(decoder.embedding(codes)).reshape(-1, 64).var(0)
+    np.testing.assert_allclose(np.sqrt(beside.mean()), attention_start.CONTENT, 1e-3)
+
+
+def test_the_heads_of_the_second_block_look_at_like_codes_around(monkeypatch):
+    """Where they look is recomputed: places and codes that are near, by products."""
+    monkeypatch.setattr(attention_start, "LIKENESS", 0.5)  # so few places are there
+    model, images = placed(64, positions="sine_cosine")
+    patch_start.fit_decoder(model, images)
+    decoder, codes = model.decoder, model.quantizer.lookup(model.encode(images[:20]))
+    first, second = decoder.blocks[:2]
+    x = first(decoder.positions(decoder.embedding(codes)))
+    weights = second.attention.attention_weights(second.attention_norm(x))
+    weights = keras.ops.convert_to_numpy(weights)
+
+    book, codes = map(patch_start.as_numpy, (model.quantizer.lookup(range(64)), codes))
+    apart = np.square(book[:, None] - book).sum(-1) + 9 * np.eye(64)
+    steep = 2 * attention_start.LIKENESS / apart.min(0).mean()
+    waves = sine_cosine(SIZE // PATCH, SIZE // PATCH, 8)  # 16 wide heads, 8 for codes
+    squares = np.square(codes[:, :, None] - codes[:, None]).sum(-1)
+    wanted = np.exp(waves @ waves.T - steep * squares / 2)
+    wanted /= wanted.sum(-1, keepdims=True)
+    common = np.minimum(weights, wanted[:, None]).sum(-1)
+    assert common.mean() > 0.96
+    blind = np.exp(waves @ waves.T)
+    blind /= blind.sum(-1, keepdims=True)
+    assert np.minimum(blind, wanted).sum(-1).mean() < 0.85
+
+
+def test_the_nearest_other_code_is_that_of_all_of_them(monkeypatch):
+    codes = np.random.default_rng(0).normal(size=(90, 5)).astype("float32")
+    apart = np.linalg.norm(codes[:, None] - codes, axis=-1) ** 2
+    np.fill_diagonal(apart, np.inf)
+    nearest = attention_start.nearest_other(codes)
+    assert nearest == pytest.approx(apart.min(1).mean(), rel=1e-5)
+    monkeypatch.setattr(attention_start, "CODES", 30)
+    nearest = attention_start.nearest_other(codes)
+    assert nearest == pytest.approx(apart.min(1)[::3].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"decoder_heads": 16}, {"decoder_layers": 1}, {"normalized_codes": False}],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_second_block_that_cannot_look_at_like_codes_stays_an_identity(fields):
+    model = fresh(output="rgb", positions="sine_cosine", **fields)
+    fit_towers(model, smooth_pictures(20, 0))
+    assert np.asarray(model.decoder.blocks[0].attention.output_projection.kernel).any()
+    for block in model.decoder.blocks[1:]:
+        assert not np.asarray(block.attention.output_projection.kernel).any()
+
+
 def test_the_decoder_smooths_codes_by_those_of_their_neighbours():
     """Least squares of a code and its four neighbours, recomputed, are nearly met."""
-    images, asked = smooth_pictures(200, 0), smooth_pictures(50, 1)
-    errors = {}
+    asked, errors = smooth_pictures(50, 1), {}
     for positions in ("normal", "sine_cosine"):
-        model = fresh(output="rgb", positions=positions, decoder_heads=4, num_codes=16)
-        patch_start.fit_encoder(model, images)
-        vectors = patch_start.as_numpy(model.quantizer.normalize(model.vectors(images)))
-        vectors = vectors.reshape(-1, 8)
-        codes = spherical_kmeans(vectors, vectors[:: len(vectors) // 16][:16], 5)
-        model.quantizer.codebook.assign(codes)
+        model, images = placed(16, positions=positions)
         patch_start.fit_decoder(model, images)
         errors[positions] = np.mean((come_back(model, asked) - asked) ** 2)
 

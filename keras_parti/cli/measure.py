@@ -137,7 +137,10 @@ def upscaling(args):
 
 
 def _perceptual(args):
-    return load_perceptual(args.perceptual) if args.perceptual else None
+    if not args.perceptual:
+        return None
+    network = load_perceptual(args.perceptual)
+    return compiled(lambda images, others: network(images, others), network)
 
 
 def _tell(out):
