@@ -22,7 +22,7 @@ NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 LIKENESS = 0.1
 # Share of the inputs' mean square that least squares of queries and keys add to each
 # one's: 1e-4 loses how high above the sphere's middle a code is, whose deviation is a
-# fiftieth of a position's, and with it all that looking at like codes brings.
+# seventieth of a position's, and with it all that looking at like codes brings.
 RIDGE = 1e-6
 CODES = 1024  # whose nearest other code is looked for
 
@@ -43,7 +43,7 @@ def level_places(tower, vectors):
     flat = vectors.reshape(-1, len(kernel))
     spread = np.cov(flat.T)
     deviation = np.sqrt(np.einsum("ie,ij,je->e", kernel, spread, kernel).mean())
-    kernel *= CONTENT / deviation
+    kernel = kernel * (CONTENT / deviation)
     tower.embedding.kernel.assign(kernel)
 
     shared = flat.mean(0) @ kernel + as_numpy(tower.embedding.bias)
