@@ -1,7 +1,7 @@
 """How faithful a tokenizer is: PSNR, SSIM, LPIPS, use of its codebook, a strip."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from keras_parti.evaluation.gallery import evenly, strip
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
-from keras_parti.models import Perceptual
 from keras_parti.pixels import check_pictures, to_floats
+from keras_parti.typing import Tensor
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
 COLUMNS = 10  # of the strip
@@ -29,7 +29,7 @@ def evaluate_reconstruction(
     *,
     batch_size: int = 32,
     shown: Sequence[int] | None = None,
-    perceptual: Perceptual | None = None,
+    perceptual: Callable[[Any, Any], Tensor] | None = None,
 ) -> dict[str, Any]:
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
@@ -45,7 +45,8 @@ def evaluate_reconstruction(
         batch_size: int.
         shown: ints or None. Places of the pictures that the strip shows; None for
             ten, evenly spread over the set.
-        perceptual: `keras_parti.models.Perceptual` or None, to measure LPIPS too.
+        perceptual: `keras_parti.models.Perceptual`, compiled or not, to measure LPIPS
+            too; or None.
 
     Returns:
         The content of `results.json`: `pictures`; `psnr` in decibels, `ssim` and, where

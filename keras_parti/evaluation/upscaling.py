@@ -17,7 +17,6 @@ from tqdm import tqdm
 from keras_parti.evaluation.gallery import evenly, strip
 from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import psnr, ssim
-from keras_parti.models import Perceptual
 from keras_parti.models.degradation import enlarge
 from keras_parti.pixels import check_pictures, to_floats
 from keras_parti.typing import Tensor
@@ -33,7 +32,7 @@ def evaluate_upscaling(
     scale: int,
     out: str | os.PathLike,
     *,
-    perceptual: Perceptual | None = None,
+    perceptual: Callable[[Any, Any], Tensor] | None = None,
     columns: int = 6,
 ) -> dict[str, Any]:
     """Measures upsamplers on originals made small, and writes the figures.
@@ -51,7 +50,8 @@ def evaluate_upscaling(
             pixels or more along each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
-        perceptual: `keras_parti.models.Perceptual` or None, to measure LPIPS too.
+        perceptual: `keras_parti.models.Perceptual`, compiled or not, to measure LPIPS
+            too; or None.
         columns: int. Pictures in the strip, evenly spread over the set; it shows the
             64 × 64 pixels of each where the original has most detail.
 

@@ -47,7 +47,7 @@ class PatchStart(keras.callbacks.Callback):
     33.7 where least squares of the neighbours' codes smooth it; this start has 33.6.
 
     What least squares found is exact, and Adam's steps are as long as the learning
-    rate whatever the gradient: behind fixed ids the decoder alone, at 1e-5, went from
+    rate whatever the gradient: behind fixed ids a decoder alone, at 1e-5, went from
     32.8 dB to 32.6 in 100 steps of 4 pictures. A rate of 0 leaves it where it is.
 
     Args:
