@@ -67,7 +67,7 @@ def evaluate_upscaling(
     pictures = check_pictures(pictures, "pictures")
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
-    measures = {"psnr": psnr, "ssim": ssim}
+    measures: dict[str, Any] = {"psnr": psnr, "ssim": ssim}
     if perceptual is not None:
         measures["lpips"] = perceptual
     names = (*INTERPOLATIONS, *upscalers)
