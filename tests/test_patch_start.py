@@ -223,6 +223,19 @@ def test_all_places_have_one_deviation_where_the_code_is_the_mean_one():
     np.testing.assert_allclose(np.sqrt(beside.mean()), attention_start.CONTENT, 1e-3)
 
 
+def test_a_codebook_of_which_one_code_is_in_use_is_no_mistake():
+    images = smooth_pictures(20, 0)
+    model = fresh(output="rgb", positions="sine_cosine", decoder_heads=4)
+    patch_start.fit_encoder(model, images)
+    codes = np.zeros((64, 8), "float32")
+    codes[:, 1] = -1.0
+    codes[0] = np.eye(8)[0]  # the pole, around which all patches lie
+    model.quantizer.codebook.assign(codes)
+    patch_start.fit_decoder(model, images)
+    error = np.mean((come_back(model, images) - images) ** 2)
+    assert error == pytest.approx(images.var((0, 1, 2)).mean(), rel=0.2)
+
+
 def test_the_heads_of_the_second_block_look_at_like_codes_around(monkeypatch):
     """Where they look is recomputed: places and codes that are near, by products."""
     monkeypatch.setattr(attention_start, "LIKENESS", 0.5)  # so few places are there

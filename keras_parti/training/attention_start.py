@@ -43,8 +43,9 @@ def level_places(tower, vectors):
     flat = vectors.reshape(-1, len(kernel))
     spread = np.cov(flat.T)
     deviation = np.sqrt(np.einsum("ie,ij,je->e", kernel, spread, kernel).mean())
-    kernel = kernel * (CONTENT / deviation)
-    tower.embedding.kernel.assign(kernel)
+    if deviation > 0:  # or all patches have one code
+        kernel = kernel * (CONTENT / deviation)
+        tower.embedding.kernel.assign(kernel)
 
     shared = flat.mean(0) @ kernel + as_numpy(tower.embedding.bias)
     table = as_numpy(tower.positions.positions) + shared
