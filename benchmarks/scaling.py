@@ -57,6 +57,19 @@ DIGIT_SIZES = {  # 0.4, 0.8 and 1.6 million parameters
     "medium": {"dim": 92, "heads": 2, "mlp_dim": 368},
     "large": {"dim": 128, "heads": 4, "mlp_dim": 512},
 }
+DIGITS = {  # what `--digits` changes of the defaults
+    "out": Path("runs/scaling_digits"),
+    "data": DATA,
+    "split": "train",
+    "gallery": ["validation"],
+    "steps": 500,
+    "batch_size": 64,
+    "queries": 400,
+    "num_samples": 64,
+    "features": "pixels",
+    "measure": "name@1",
+}
+DIGIT_SET = Path("runs/scaling_digits/set")
 DIGIT_FIELDS = {"text_length": 16, "text_vocab_size": 300, "image_mixing_rate": 0.0}
 TOY_SIZES = {
     "small": {"dim": 8, "heads": 2, "mlp_dim": 16},
@@ -284,12 +297,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     args.sizes, args.fields = SIZES, {}
     if args.digits:
-        args.out, args.sizes = Path("runs/scaling_digits"), DIGIT_SIZES
-        args.fields = DIGIT_FIELDS
-        args.tokens, args.vocab, args.tokenizer, args.coca = digit_set(args.out / "set")
-        args.data, args.split, args.gallery = DATA, "train", ["validation"]
-        args.steps, args.batch_size, args.queries = 1500, 64, 400
-        args.num_samples, args.features, args.measure = 64, "pixels", "name@1"
+        parser.set_defaults(**DIGITS)
+        args = parser.parse_args(argv)
+        args.sizes, args.fields = DIGIT_SIZES, DIGIT_FIELDS
+        args.tokens, args.vocab, args.tokenizer, args.coca = digit_set(DIGIT_SET)
     if args.quick:
         args.out, args.sizes = Path("runs/quick/scaling"), TOY_SIZES
         args.tokens, args.vocab, args.tokenizer, args.data = toy_set(
