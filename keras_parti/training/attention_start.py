@@ -1,12 +1,15 @@
 """Where a decoder's attention starts: at neighbouring places, and at like codes."""
 
 import numpy as np
-from keras import ops
 
-from keras_parti.compiled import compiled
 from keras_parti.layers.grid import sine_cosine
 from keras_parti.training.codebook import parts, shown
-from keras_parti.training.least_squares import BATCH, as_numpy, least_squares
+from keras_parti.training.least_squares import (
+    BATCH,
+    as_numpy,
+    compiled_numpy,
+    least_squares,
+)
 
 # Deviation of the codes beside the positions, whose own is 0.7. A fresh layer's, 0.03,
 # needs large weights to be told from these; one of 1 blurs where the heads look.
@@ -168,9 +171,9 @@ def _start_block(tower, index, vectors, wanted, rng):
         x = tower.positions(tower.embedding(part))
         for before in tower.blocks[:index]:
             x = before(x)
-        return ops.cast(block.attention_norm(x), "float32")
+        return block.attention_norm(x)
 
-    given = compiled(given, tower)
+    given = compiled_numpy(given, tower)
 
     def pairs():
         for part in shown(parts(vectors, BATCH), "fitting a block"):

@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_parti.compiled import compiled
+
 BATCH = 16  # pictures whose features are held at once: 50 MB of 1,024 patches × 768
 # Share of the features' mean square that least squares add to each one's. Less gives
 # hardly more (0.1 dB at 1e-7), by weights so large that Adam's first steps destroy it.
@@ -30,6 +32,16 @@ def least_squares(pairs, ridge=RIDGE):
     added = ridge * np.trace(products) / len(products)
     weights = np.linalg.solve(products + added * np.eye(len(products)), moments)
     return weights[:-1], weights[-1]
+
+
+def compiled_numpy(function, model):
+    """Compiles a function of one array whose result is a float32 NumPy array.
+
+    Args:
+        function: function of a tensor that returns a tensor.
+        model: what has the weights that it reads.
+    """
+    return compiled(lambda inputs: ops.cast(function(inputs), "float32"), model)
 
 
 def as_numpy(tensor):

@@ -2,9 +2,7 @@
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_parti.compiled import compiled
 from keras_parti.layers.embeddings import to_patches
 from keras_parti.training.attention_start import (
     level_places,
@@ -12,7 +10,12 @@ from keras_parti.training.attention_start import (
     look_at_neighbours,
 )
 from keras_parti.training.codebook import parts, shown
-from keras_parti.training.least_squares import BATCH, as_numpy, least_squares
+from keras_parti.training.least_squares import (
+    BATCH,
+    as_numpy,
+    compiled_numpy,
+    least_squares,
+)
 
 # Deviation of the biases of both embeddings. Layer norm takes away how bright a patch
 # is, and leaves it only beside something that all patches share. 1.5 does worse.
@@ -108,10 +111,7 @@ def fit_decoder(model, images, seed=0):
         seed: int. Seed of the biases and of how the heads turn what they bring.
     """
     rng = np.random.default_rng(seed)
-    look_up = compiled(
-        lambda part: ops.cast(model.quantizer.lookup(model.encode(part)), "float32"),
-        model,
-    )
+    look_up = compiled_numpy(lambda x: model.quantizer.lookup(model.encode(x)), model)
     steps = shown(parts(images, BATCH), "reading codes")
     codes = np.concatenate([look_up(part) for part in steps])
     decoder, grid_size = model.decoder, model.config.grid_size
@@ -171,7 +171,7 @@ def centre_hidden(tower, inputs):
     """
     hidden = tower.head.hidden
     kernel = as_numpy(hidden.kernel)
-    given = compiled(lambda x: ops.cast(tower.before_head(x), "float32"), tower)
+    given = compiled_numpy(tower.before_head, tower)
     count = sums = squares = 0.0
     for part in shown(parts(inputs, BATCH), "scaling units"):
         units = given(part) @ kernel
@@ -196,7 +196,7 @@ def fit_last(tower, inputs, targets):
         centre_hidden(tower, inputs)
     pairs = zip(parts(inputs, BATCH), parts(targets, BATCH), strict=True)
     steps = shown(list(pairs), "fitting a tower")
-    features = compiled(lambda x: ops.cast(tower.features(x), "float32"), tower)
+    features = compiled_numpy(tower.features, tower)
     kernel, bias = least_squares((features(x), y) for x, y in steps)
     tower.last.kernel.assign(kernel)
     tower.last.bias.assign(bias)

@@ -249,11 +249,9 @@ def train_tokenizer(
         shuffled = pictures(model, name_or_dir, "train", **how)
         return shuffled.take(-(-vectors // model.config.num_tokens)).batch(16)
 
-    few = {
-        part: functools.partial(sample, count) for part, count in START_SAMPLES.items()
-    }
     if patch_start:
-        callbacks.append(PatchStart(model, fit_encoder, few["encoder"], seed))
+        few = functools.partial(sample, START_SAMPLES["encoder"])
+        callbacks.append(PatchStart(model, fit_encoder, few, seed))
     if revive_codes:
         every = START_EVERY if patch_start else 1
         many = functools.partial(
@@ -263,7 +261,8 @@ def train_tokenizer(
         revival = CodebookRevival(model, many, until_epoch=last, seed=seed, every=every)
         callbacks.append(revival)
     if patch_start:
-        callbacks.append(PatchStart(model, fit_decoder, few["decoder"], seed))
+        some = functools.partial(sample, START_SAMPLES["decoder"])
+        callbacks.append(PatchStart(model, fit_decoder, some, seed))
     callbacks += panels(model, name_or_dir, workdir)
     fit(
         whole,
