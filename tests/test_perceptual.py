@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_parti.evaluation.likeness import likeness
 from keras_parti.models import Perceptual, load_perceptual, perceptual_weights
 from keras_parti.models.perceptual_weights import STAGES, VGGWeights, read_weights
 
@@ -131,6 +132,16 @@ def test_each_row_has_its_own_distance(weights):
     both = model(np.repeat(image, 2, axis=0), np.concatenate(others))
     alone = [float(model(image, other)[0]) for other in others]
     np.testing.assert_allclose(both, alone, rtol=1e-4)
+
+
+def test_copies_measured_together_have_the_distances_of_each_alone(weights):
+    model = Perceptual(weights)
+    originals = np.concatenate([photograph(16), 1 - photograph(16)])
+    copies = {str(s): noisy(originals, s) for s in (0.05, 0.2, 0.6)}
+    together = likeness(model)(originals, copies)
+    assert together.keys() == copies.keys()
+    for name, copy in copies.items():
+        np.testing.assert_allclose(together[name], model(originals, copy), rtol=1e-4)
 
 
 def test_gradients_are_finite_where_no_feature_is_active(weights):

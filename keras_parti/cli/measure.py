@@ -40,7 +40,7 @@ def reconstruction(args):
         images,
         args.out,
         shown=args.show,
-        perceptual=_perceptual(args),
+        perceptual=args.perceptual and load_perceptual(args.perceptual),
     )
     _tell(args.out)
 
@@ -131,16 +131,14 @@ def upscaling(args):
     degrade = Upsampling(models[0], size, tokenizer).degrade
     pictures = load_images(args.data, args.split, size)
     evaluate_upscaling(
-        upscalers, degrade, pictures, scale, args.out, perceptual=_perceptual(args)
+        upscalers,
+        degrade,
+        pictures,
+        scale,
+        args.out,
+        perceptual=args.perceptual and load_perceptual(args.perceptual),
     )
     _tell(args.out)
-
-
-def _perceptual(args):
-    if not args.perceptual:
-        return None
-    network = load_perceptual(args.perceptual)
-    return compiled(lambda images, others: network(images, others), network)
 
 
 def _tell(out):

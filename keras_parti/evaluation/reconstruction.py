@@ -1,7 +1,7 @@
 """How faithful a tokenizer is: PSNR, SSIM, LPIPS, use of its codebook, a strip."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from keras_parti.evaluation.features import PixelFeatures
 from keras_parti.evaluation.gallery import evenly, strip
+from keras_parti.evaluation.likeness import likeness
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import CodebookPerplexity, CodebookUsage, psnr, ssim
+from keras_parti.models import Perceptual
 from keras_parti.pixels import check_pictures, to_floats
-from keras_parti.typing import Tensor
 
 THUMBNAIL = 16  # pixels along each side, where the tokenizer says nothing of its grid
 COLUMNS = 10  # of the strip
@@ -29,7 +30,7 @@ def evaluate_reconstruction(
     *,
     batch_size: int = 32,
     shown: Sequence[int] | None = None,
-    perceptual: Callable[[Any, Any], Tensor] | None = None,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Any]:
     """Measures a tokenizer on pictures and writes the figures and a strip.
 
@@ -45,8 +46,7 @@ def evaluate_reconstruction(
         batch_size: int.
         shown: ints or None. Places of the pictures that the strip shows; None for
             ten, evenly spread over the set.
-        perceptual: `keras_parti.models.Perceptual`, compiled or not, to measure LPIPS
-            too; or None.
+        perceptual: `keras_parti.models.Perceptual` to measure LPIPS too, or None.
 
     Returns:
         The content of `results.json`: `pictures`; `psnr` in decibels, `ssim` and, where
@@ -64,10 +64,8 @@ def evaluate_reconstruction(
     num_codes = tokenizer.config.num_codes
     size = getattr(tokenizer.config, "grid_size", THUMBNAIL)
     usage, perplexity = CodebookUsage(num_codes), CodebookPerplexity(num_codes)
-    measures: dict[str, Any] = {"psnr": psnr, "ssim": ssim}
-    if perceptual is not None:
-        measures["lpips"] = one_by_one(perceptual)
-    scores: dict[str, dict] = {measure: {} for measure in measures}
+    alike = None if perceptual is None else likeness(perceptual)
+    scores: dict[str, dict[str, list]] = {}
     l1, l2 = [], []  # of each picture
     if shown is None:
         shown = evenly(len(images), COLUMNS)
@@ -93,10 +91,15 @@ def evaluate_reconstruction(
             "mean": np.broadcast_to(batch.mean((1, 2), keepdims=True), batch.shape),
             "white": np.ones_like(batch),
         }
-        for name, copy in copies.items():
-            for measure, compare in measures.items():
-                values = _array(compare(batch, copy))
-                scores[measure].setdefault(name, []).append(values)
+        figures = {
+            measure: {name: _array(of(batch, copy)) for name, copy in copies.items()}
+            for measure, of in (("psnr", psnr), ("ssim", ssim))
+        }
+        if alike:
+            figures["lpips"] = alike(batch, copies)
+        for measure, of_copies in figures.items():
+            for name, values in of_copies.items():
+                scores.setdefault(measure, {}).setdefault(name, []).append(values)
         error = batch - copies["tokenizer"]
         l1.extend(np.abs(error).mean((1, 2, 3)))
         l2.extend(np.square(error).mean((1, 2, 3)))
@@ -104,7 +107,7 @@ def evaluate_reconstruction(
             rebuilt[index] = {
                 name: copy[index - start] for name, copy in copies.items()
             }
-    scores = {
+    whole = {
         measure: {name: np.concatenate(parts) for name, parts in of.items()}
         for measure, of in scores.items()
     }
@@ -112,12 +115,12 @@ def evaluate_reconstruction(
         "pictures": len(images),
         **{
             measure: {name: float(values.mean()) for name, values in of.items()}
-            for measure, of in scores.items()
+            for measure, of in whole.items()
         },
         "l1": float(np.mean(l1)),
         "l2": float(np.mean(l2)),
-        "psnr_quantiles": quantiles(scores["psnr"]["tokenizer"]),
-        "ssim_quantiles": quantiles(scores["ssim"]["tokenizer"]),
+        "psnr_quantiles": quantiles(whole["psnr"]["tokenizer"]),
+        "ssim_quantiles": quantiles(whole["ssim"]["tokenizer"]),
         "thumbnail_size": size,
         "usage": float(usage.result()),
         "perplexity": float(perplexity.result()),
@@ -133,17 +136,6 @@ def evaluate_reconstruction(
     width = int(np.clip(2 * images.shape[2], *SHOWN_SIZE))
     strip(rows, size=width).save(Path(out) / "strip.png")
     return results
-
-
-def one_by_one(measure):
-    """Returns a function of two batches that measures each of their pairs alone."""
-
-    # What a VGG16 sees of a picture of 256×256 takes 70 MB, of a batch 32 times that.
-    def of_pairs(images, others):
-        pairs = zip(images, others, strict=True)
-        return np.concatenate([_array(measure(x[None], y[None])) for x, y in pairs])
-
-    return of_pairs
 
 
 def thumbnail(images, size=THUMBNAIL):

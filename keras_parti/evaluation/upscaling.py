@@ -15,8 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_parti.evaluation.gallery import evenly, strip
+from keras_parti.evaluation.likeness import likeness
 from keras_parti.evaluation.reports import markdown_table, quantiles, write_report
 from keras_parti.metrics import psnr, ssim
+from keras_parti.models import Perceptual
 from keras_parti.models.degradation import enlarge
 from keras_parti.pixels import check_pictures, to_floats
 from keras_parti.typing import Tensor
@@ -32,7 +34,7 @@ def evaluate_upscaling(
     scale: int,
     out: str | os.PathLike,
     *,
-    perceptual: Callable[[Any, Any], Tensor] | None = None,
+    perceptual: Perceptual | None = None,
     columns: int = 6,
 ) -> dict[str, Any]:
     """Measures upsamplers on originals made small, and writes the figures.
@@ -50,8 +52,7 @@ def evaluate_upscaling(
             pixels or more along each side; sides that `scale` does not divide are cut.
         scale: int.
         out: path of the folder to write: `results.json`, `table.md`, `strip.png`.
-        perceptual: `keras_parti.models.Perceptual`, compiled or not, to measure LPIPS
-            too; or None.
+        perceptual: `keras_parti.models.Perceptual` to measure LPIPS too, or None.
         columns: int. Pictures in the strip, evenly spread over the set; it shows the
             64 × 64 pixels of each where the original has most detail.
 
@@ -67,12 +68,11 @@ def evaluate_upscaling(
     pictures = check_pictures(pictures, "pictures")
     height, width = (side - side % scale for side in pictures.shape[1:3])
     pictures = pictures[:, :height, :width]
-    measures: dict[str, Any] = {"psnr": psnr, "ssim": ssim}
-    if perceptual is not None:
-        measures["lpips"] = perceptual
+    alike = None if perceptual is None else likeness(perceptual)
     names = (*INTERPOLATIONS, *upscalers)
     scores: dict[str, dict[str, list[float]]] = {
-        measure: {name: [] for name in names} for measure in measures
+        measure: {name: [] for name in names}
+        for measure in ("psnr", "ssim", *(["lpips"] if alike else []))
     }
     shown = evenly(len(pictures), columns)
     strips: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "original")}
@@ -84,10 +84,13 @@ def evaluate_upscaling(
             "bicubic": enlarge(small, scale),
             **{name: upscale(small) for name, upscale in upscalers.items()},
         }
+        copies = {name: keras.ops.convert_to_numpy(c) for name, c in copies.items()}
         for name, copy in copies.items():
-            copies[name] = copy = keras.ops.convert_to_numpy(copy)
-            for measure, compare in measures.items():
-                scores[measure][name].append(float(compare(original, copy)[0]))
+            scores["psnr"][name].append(float(psnr(original, copy)[0]))
+            scores["ssim"][name].append(float(ssim(original, copy)[0]))
+        if alike:
+            for name, values in alike(original, copies).items():
+                scores["lpips"][name].append(float(values[0]))
         if index in shown:
             window = most_detailed(pictures[index])
             for name, copy in (copies | {"original": original}).items():

@@ -34,7 +34,7 @@ class Perceptual(keras.Model):
     Call arguments:
         images: float `(batch, height, width, 3)`, RGB in `[0, 1]`, 16 pixels or more
             along each side.
-        others: float of the same shape.
+        others: float of the same shape; of a batch of one image others of any number.
 
     Returns:
         float32 `(batch,)`, not negative; 0 for equal pictures.
