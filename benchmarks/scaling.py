@@ -30,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from parts.curves import draw_curves
-from parts.digit_set import DATA, digit_set
+from parts.digit_set import DATA, TEXT_LENGTH, digit_set
 from parts.toy_set import toy_set
 
 from keras_parti.data.arrays import read_npz, write_npz
@@ -70,7 +70,11 @@ DIGITS = {  # what `--digits` changes of the defaults
     "measure": "name@1",
 }
 DIGIT_SET = Path("runs/scaling_digits/set")
-DIGIT_FIELDS = {"text_length": 16, "text_vocab_size": 300, "image_mixing_rate": 0.0}
+DIGIT_FIELDS = {
+    "text_length": TEXT_LENGTH,
+    "text_vocab_size": 300,
+    "image_mixing_rate": 0.0,
+}
 TOY_SIZES = {
     "small": {"dim": 8, "heads": 2, "mlp_dim": 16},
     "large": {"dim": 16, "heads": 2, "mlp_dim": 32},

@@ -214,6 +214,13 @@ def test_it_learns_and_goes_on(folder, vocabulary, tmp_path):
     np.testing.assert_allclose(again.score(images, ids), np.diag(scores), atol=1e-5)
 
 
+def test_captions_that_are_cut_are_told(folder, vocabulary, caplog):
+    coca.held_out(str(folder), "train", Vocabulary(vocabulary.model_bytes, 40), 12)
+    assert not caplog.records
+    coca.held_out(str(folder), "train", Vocabulary(vocabulary.model_bytes, 5), 12)
+    assert "train: 5 of 5 captions are cut to 5 ids" in caplog.text
+
+
 def test_what_does_not_fit_is_said(folder, vocabulary, tmp_path):
     model = CoCa.from_preset("coca_tiny", text_length=13)
     with pytest.raises(ValueError, match="`text_length` of the CoCa must be 11"):

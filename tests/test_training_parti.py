@@ -17,7 +17,7 @@ from keras_parti.mesh import Layout, train_on_mesh  # noqa: E402
 from keras_parti.models import Parti, TextEncoder  # noqa: E402
 from keras_parti.text import Vocabulary, train_vocabulary  # noqa: E402
 from keras_parti.training import parti, train_text_encoder  # noqa: E402
-from keras_parti.training.preparation import cut_captions  # noqa: E402
+from keras_parti.training.preparation import warn_of_cut_captions  # noqa: E402
 
 NAMES = ["cat", "dog", "tree", "bread", "apple", "fish", "star"]
 
@@ -242,14 +242,33 @@ def test_matrices_decay_and_vectors_do_not():
         assert decays == (variable.name in ("kernel", "embeddings", "positions"))
 
 
-def test_captions_that_are_cut_are_counted(tmp_path, cache, vocabulary):
-    short = Vocabulary(vocabulary.model_bytes, 5)
-    lengths = vocabulary.encode_report([f"{n} in toy style" for n in NAMES * 2])
-    cut = int((lengths["num_tokens"] > 5).sum())
-    assert cut > 0
-    assert cut_captions(cache, short) == (cut, 14)
-    assert cut_captions(cache, vocabulary, pictures=3)[1] == 3
-    assert cut_captions(cache, Vocabulary(vocabulary.model_bytes, 50)) == (0, 14)
+def test_captions_that_are_cut_are_told(caplog, cache, vocabulary):
+    captions = [f"{name} in toy style" for name in NAMES * 2]
+    lengths = vocabulary.encode_report(captions)["num_tokens"]
+    # All end in the same words, which is all that is cut off here.
+    short = Vocabulary(vocabulary.model_bytes, int(lengths.max()) - 1)
+    cut = int((lengths == lengths.max()).sum())
+    config = Parti.preset_config("parti_tiny", text_length=short.length)
+    parti.check_fits(config, cache, short)
+    assert (
+        f"{cut} of 14 captions are cut to {short.length} ids; of 7 different ones 7"
+        in caplog.text
+    )
+    assert f"`text_length` of {lengths.max()} would" in caplog.text
+    caplog.clear()
+    whole = Vocabulary(vocabulary.model_bytes, int(lengths.max()))
+    config = Parti.preset_config("parti_tiny", text_length=whole.length)
+    parti.check_fits(config, cache, whole)
+    assert not caplog.records
+
+
+def test_texts_that_become_one_are_told(caplog, vocabulary):
+    """Upper and lower case are one before anything is cut, and count as one text."""
+    captions = [f"in toy style {name}" for name in (*NAMES, "CAT")]
+    short = Vocabulary(vocabulary.model_bytes, 4)
+    warn_of_cut_captions(captions, short, "pictures")
+    assert "pictures: 8 of 8 captions are cut to 4 ids" in caplog.text
+    assert "of 7 different ones 1 are left" in caplog.text
 
 
 def test_bad_options_are_refused(tmp_path, cache, vocabulary, two_replicas):

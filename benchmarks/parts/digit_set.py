@@ -9,7 +9,7 @@ from keras_parti.training.preparation import encode_set, train_set_vocabulary
 from keras_parti.training.tokenizer import Losses, train_tokenizer
 
 DATA = "handwritten_digits"
-TEXT_LENGTH = 16
+TEXT_LENGTH = 24  # ids; the longest caption has 21
 COCA = {
     "image_size": 24,
     "patch_size": 4,

@@ -30,7 +30,6 @@ from keras_parti.training.film import Film, held_out_batch
 from keras_parti.training.parti import train_parti
 from keras_parti.training.preparation import (
     caption_fields,
-    cut_captions,
     encode_set,
     train_set_vocabulary,
 )
@@ -394,11 +393,6 @@ def _captioned(args, model):
     config = model.preset_config(args.preset)
     vocabulary = Vocabulary.from_file(args.vocab, config.text_length)
     fitted = caption_fields(next(iter(caches)), config, vocabulary)
-    for cache in caches:
-        cut, count = cut_captions(cache, vocabulary)
-        if cut:
-            length = vocabulary.length
-            print(f"{cut:,} of {count:,} captions of {cache} are cut to {length} ids.")
     return caches, _fit_config(config, fitted, args.preset), vocabulary
 
 

@@ -21,6 +21,7 @@ from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.averages import averaged
 from keras_parti.training.contrastive import GlobalContrastive
+from keras_parti.training.preparation import warn_of_cut_captions
 
 # λ_Con of equation 4 is 1 and that of L_Con the sum of two directions, of which ours is
 # the mean; λ_Cap is 2.
@@ -252,6 +253,8 @@ class Recall(keras.callbacks.Callback):
 def held_out(name, split, vocabulary, image_size):
     """Returns the first pictures of a split, and the ids of their captions, or names.
 
+    Warns where these are longer than the vocabulary's rows.
+
     Args:
         name: str. A picture set, as `keras_parti.data.load` takes it.
         split: str.
@@ -265,6 +268,7 @@ def held_out(name, split, vocabulary, image_size):
     floats = np.stack([example["image"].numpy() for example in examples])
     images = to_uint8(floats)
     texts = [draw_text(_texts(example), None).numpy() for example in examples]
+    warn_of_cut_captions(texts, vocabulary, f"{name}, {split}")
     return images, vocabulary.encode(texts)
 
 

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_parti import data
+from keras_parti.data.arrays import plain_texts
 from keras_parti.data.captions import draw_text
 from keras_parti.data.ordering import in_order, kept, mixed
 from keras_parti.data.token_cache import has_split, read_manifest
@@ -24,9 +25,14 @@ from keras_parti.optimizers import (
 from keras_parti.text import Vocabulary
 from keras_parti.training import workdir as runs
 from keras_parti.training.figures import RunFigures
+from keras_parti.training.preparation import warn_of_cut_captions
 
 OPTIMIZERS = {"adamw": AdamW, "adafactor": Adafactor}
 SCHEDULES = ("cosine", "exponential")
+
+# Pictures of a cache whose captions are looked at for those too long: of a large cache
+# enough to know the share, in seconds.
+LOOKED_AT = 10_000
 
 
 def compile_parti(
@@ -276,13 +282,16 @@ def train_parti(
 def check_fits(config, caches, vocabulary=None, **wanted):
     """Raises `ValueError` where a model's sizes are not those of what it is to learn.
 
+    Warns where captions are longer than the model's rows of text ids.
+
     Args:
         config: `PartiConfig`, `VIMConfig` or `TextEncoderConfig`.
         caches: as `train_parti` takes them.
         vocabulary: `keras_parti.text.Vocabulary`, or None for models of no texts.
         **wanted: what further fields must be, such as `num_classes`.
     """
-    for cache in caches if isinstance(caches, dict) else [caches]:
+    caches = caches if isinstance(caches, dict) else [caches]
+    for cache in caches:
         manifest = read_manifest(cache)
         sizes = {name: manifest[name] for name in ("num_codes", "num_tokens")}
         _check_fields(config, sizes | wanted, cache)
@@ -295,6 +304,11 @@ def check_fits(config, caches, vocabulary=None, **wanted):
             "size of the vocabulary. "
             f"Received: text_vocab_size={config.text_vocab_size}"
         )
+    for cache in caches:
+        examples = data.read_token_cache(cache, "train").take(LOOKED_AT)
+        texts = [plain_texts(example).get("captions", []) for example in examples]
+        captions = [caption for some in texts for caption in some]
+        warn_of_cut_captions(captions, vocabulary, cache)
 
 
 def learning_from(config, caches, **known):

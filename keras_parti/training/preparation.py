@@ -3,6 +3,7 @@
 import logging
 import os
 
+import numpy as np
 from tqdm import tqdm
 
 from keras_parti import data
@@ -10,7 +11,7 @@ from keras_parti.compiled import compiled
 from keras_parti.data.arrays import plain_texts
 from keras_parti.data.token_cache import examples_of, read_manifest, skipped_of
 from keras_parti.models import ViTVQGAN
-from keras_parti.text import train_vocabulary
+from keras_parti.text import Vocabulary, train_vocabulary
 
 MAX_NAMES = 3  # of pictures without captions, in a warning
 
@@ -121,23 +122,37 @@ def encode_set(
     return counts
 
 
-def cut_captions(cache, vocabulary, pictures=10_000):
-    """Counts the captions that are longer than the rows of a vocabulary.
+def warn_of_cut_captions(captions, vocabulary, where):
+    """Warns where captions are longer than the rows of a vocabulary.
+
+    The end of a caption often names what it is about: "a handwritten seven" and "a
+    handwritten six" may be one text to a model whose rows are too short.
 
     Args:
-        cache: path of a token cache with a split `train`.
+        captions: list of str or bytes.
         vocabulary: `keras_parti.text.Vocabulary`.
-        pictures: int. How many of its first pictures are looked at: of a large set
-            enough to know the share, in seconds.
-
-    Returns:
-        Two ints: captions whose last pieces are cut off, and captions.
+        where: what the captions are of, for the warning.
     """
-    examples = data.read_token_cache(cache, "train").take(pictures)
-    captions = [
-        text for example in examples for text in plain_texts(example)["captions"]
-    ]
-    return int(vocabulary.encode_report(captions)["truncated"].sum()), len(captions)
+    lengths = vocabulary.encode_report(captions)["num_tokens"]
+    cut = int((lengths > vocabulary.length).sum())
+    if not cut:
+        return
+    long_enough = Vocabulary(vocabulary.model_bytes, int(lengths.max()))
+    before, after = (
+        len(np.unique(each.encode(captions), axis=0))
+        for each in (long_enough, vocabulary)
+    )
+    logger.warning(
+        "%s: %d of %d captions are cut to %d ids; of %d different ones %d are left. "
+        "A `text_length` of %d would hold them whole.",
+        where,
+        cut,
+        len(captions),
+        vocabulary.length,
+        before,
+        after,
+        long_enough.length,
+    )
 
 
 def caption_fields(cache, config, vocabulary):
