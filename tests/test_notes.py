@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from PIL import Image
+
+from keras_parti import cli
 from keras_parti.cli import notes
 from keras_parti.cli.parser import build_parser
 
@@ -27,6 +30,15 @@ def begin(tmp_path, caplog):
         return caplog.text
 
     return run
+
+
+@pytest.fixture(scope="module")
+def folder_of_pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4):
+        colour = (60 * number, 9, 99)
+        Image.new("RGB", (16, 16), colour).save(folder / f"{number}.png")
+    return folder
 
 
 def trained(folder, name="000002.npz"):
@@ -101,3 +113,17 @@ def test_a_command_that_cannot_be_read_any_more_is_passed_over(begin, tmp_path):
         "keras-parti train tokenizer --old\n"
     )
     assert not begin("--learning-rate 5e-3")
+
+
+def test_a_training_that_is_refused_leaves_no_note(folder_of_pictures, tmp_path):
+    def train(options):
+        words = f"train tokenizer --data {folder_of_pictures} --steps-per-epoch 1"
+        return cli.main(shlex.split(f"{words} --workdir {tmp_path}/run {options}"))
+
+    tiny = "--preset vit_vqgan_tiny --batch-size 2"
+    assert train(f"{tiny} --steps 1 --perceptual {tmp_path}/none.h5") == 2
+    assert noted(tmp_path) == []
+    assert train(f"{tiny} --steps 1") == 0
+    assert train("--preset vit_vqgan_digits --batch-size 2 --steps 3") == 2
+    assert train(f"{tiny} --steps 2") == 0
+    assert [line[-9:] for line in noted(tmp_path)] == ["--steps 1", "--steps 2"]

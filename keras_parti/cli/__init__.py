@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(str(stop) or _stopped(args), file=sys.stderr)
         return 130
     except Exception as error:
+        if "before" in args:
+            from keras_parti.cli import notes
+
+            notes.take_back(args)
         words = explain(error)
         if args.debug or words is None:
             raise

@@ -16,7 +16,7 @@ from keras_parti.training.workdir import model_dir
 
 FILE = "commands.txt"
 # What the parser notes beside the options that decide a training.
-NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir")
+NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir", "before")
 # Options that may change from one command of a run to the next: a run is made longer,
 # or goes on with other devices.
 FREE = ("steps", "strategy", "mesh", "layout", "rematerialise", "peak_tflops", "show")
@@ -32,7 +32,7 @@ def begin(args: argparse.Namespace) -> None:
     that the run was trained with so far are named.
 
     Args:
-        args: what the parser has read.
+        args: what the parser has read, which remembers for `take_back`.
     """
     keras.utils.set_random_seed(args.seed)
     done = newest(args.workdir / "checkpoints")
@@ -40,10 +40,13 @@ def begin(args: argparse.Namespace) -> None:
     if getattr(args, "mesh", None):
         wanted *= args.steps_per_epoch  # there a checkpoint's number is that of steps
     finished = done is not None and done[0] >= wanted
-    if any(args.workdir.rglob("checkpoints/[0-9]*.npz")):
+    before = _checkpoints(args.workdir)
+    if before:
         _tell_changes(args, finished)
     if finished:
         return
+    file = args.workdir / FILE
+    args.before = before, file.stat().st_size if file.exists() else 0
     note(args)
     write_hparams(args.workdir / "logs", _settings(args))
     print("The first step is compiled before it runs: up to a minute ...", flush=True)
@@ -53,7 +56,20 @@ def note(args: argparse.Namespace) -> None:
     """Adds a command to those of its workdir, which is made where it is not there."""
     args.workdir.mkdir(parents=True, exist_ok=True)
     with open(args.workdir / FILE, "a", encoding="utf-8") as notes:
-        notes.write(args.command_line + os.linesep)
+        notes.write(args.command_line + "\n")
+
+
+def take_back(args: argparse.Namespace) -> None:
+    """Takes away the note of a command that ended before its first checkpoint.
+
+    A training that was refused is none that the model has had.
+
+    Args:
+        args: what `begin` was given.
+    """
+    checkpoints, size = args.before
+    if checkpoints == _checkpoints(args.workdir):
+        os.truncate(args.workdir / FILE, size)
 
 
 def commands(folders, vocabulary=None):
@@ -68,6 +84,10 @@ def commands(folders, vocabulary=None):
         files.insert(0, vocabulary.parent / FILE)
     noted = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
     return list(dict.fromkeys("\n".join(noted).splitlines()))
+
+
+def _checkpoints(workdir):
+    return set(workdir.rglob("checkpoints/[0-9]*.npz"))
 
 
 def _tell_changes(args, finished):
