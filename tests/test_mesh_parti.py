@@ -108,6 +108,16 @@ def test_logits_loss_and_gradients_are_those_of_keras(layout, expected):
         )
 
 
+def test_in_bfloat16_logits_are_not_rounded(expected):
+    step = MeshStep(CONFIG, Layout("", ""), BATCH, dtype="mixed_bfloat16")
+    bias = expected["weights"]["logits_bias/weight"]
+    step.load(expected["weights"] | {"logits_bias/weight": np.zeros_like(bias)})
+    logits = step.logits(expected["ids"])
+    rounded = keras.ops.cast(keras.ops.cast(logits, "bfloat16"), "float32")
+    assert np.mean(keras.ops.convert_to_numpy(rounded) != logits) > 0.9
+    np.testing.assert_allclose(logits + bias, expected["logits"], atol=0.3)
+
+
 def keras_steps(config, rates):
     """Losses and weights of steps with our Keras Adafactor."""
     model, losses = make_model(config), []

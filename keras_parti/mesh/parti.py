@@ -32,8 +32,8 @@ class PartiGraph:
         layout: `keras_parti.mesh.Layout`. It decides how far tables of ids are padded,
             so that `vocab` splits evenly.
         batch_size: int. Pictures of a step, over all devices.
-        dtype: str. "float32", or "mixed_bfloat16": weights, norms, softmax and loss in
-            float32, the rest in bfloat16, as Parti was trained (section 3).
+        dtype: str. "float32", or "mixed_bfloat16": weights, norms, softmax, logits and
+            loss in float32, the rest in bfloat16, as Parti was trained (section 3).
         rematerialise: bool. Whether the backward pass computes the insides of a block
             again, from its inputs.
         step: `mtf.Tensor`, int32 scalar, or None. The number of the step, which dropout
@@ -283,13 +283,13 @@ class PartiGraph:
 
     def _logits(self, x):
         bias = self.weights["logits/bias"]
-        if self.config.tie_embeddings:
-            kernel = self._cast("image_embedding/embeddings")
-        else:
-            kernel = self._cast("logits/kernel")
+        tied = self.config.tie_embeddings
+        kernel = self.weights["image_embedding/embeddings" if tied else "logits/kernel"]
         (vocab,) = (d for d in kernel.shape.dims if d.name == "vocab")
+        # As in Keras a product in float32, of which TPUs and GPUs round what goes in:
+        # a product of bfloat16 would have logits that are wrong by 1 part in 256.
+        x = mtf.cast(x, tf.float32)
         logits = mtf.einsum([x, kernel], mtf.Shape([*x.shape.dims[:-1], vocab]))
-        logits = mtf.cast(logits, tf.float32)
         logits += self._fitted(bias, vocab)
         if vocab.size > self.config.num_codes:
             # No id of an image: the row that begins one, and what was padded.
