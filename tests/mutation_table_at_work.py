@@ -212,4 +212,23 @@ MUTATIONS = [
         "test_patch_start.py::"
         "test_all_places_have_one_deviation_where_the_code_is_the_mean_one",
     ),
+    Mutation(
+        "training/preparation.py",
+        "cut = int((lengths > vocabulary.length).sum())",
+        "cut = int((lengths >= vocabulary.length).sum())",
+        "test_training_parti.py::test_captions_that_are_cut_are_told",
+    ),
+    Mutation(
+        "evaluation/likeness.py",
+        "distance(originals[row : row + 1],",
+        "distance(originals[:1],",
+        "test_perceptual.py"
+        "::test_copies_measured_together_have_the_distances_of_each_alone",
+    ),
+    Mutation(
+        "cli/notes.py",
+        "if checkpoints == _checkpoints(args.workdir):",
+        "if not checkpoints:",
+        "test_notes.py::test_a_training_that_is_refused_leaves_no_note",
+    ),
 ]
