@@ -5,8 +5,9 @@
 
 In full after examples/train_tokenizer.py; with `--quick` the tokenizer is untrained.
 
-Cost: 35 minutes on two cores, 0.7 s a step.
-Measured: not of these 3,000 steps; of the 17,000 of `saved_models/emoji` in its card.
+Cost: 45 minutes on two cores, 0.85 s a step.
+Measured: 1.84 nats an id of its pictures after 3,000 steps, of others 2.61 at best; of
+four red apples one is one, in patches. `saved_models/emoji` has learned 17,000 steps.
 
 The same as commands: `keras-parti train vocab`, `keras-parti encode`, `keras-parti
 train parti`.
