@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_parti.typing import Tensor
@@ -212,14 +213,16 @@ class CodebookPerplexity(_CodeCounts):
         return ops.where(total > 0, ops.exp(-ops.sum(shares * logs)), 0.0)
 
 
-def recall(scores: Tensor, count: int) -> Tensor:
-    """Retrieval's recall at `count`: how often the right one is among the best.
+def recall(scores: Tensor, count: int, right: Tensor | None = None) -> Tensor:
+    """Retrieval's recall at `count`: how often a right one is among the best.
 
     A wrong one of the same score counts as better: what cannot tell has found nothing.
 
     Args:
-        scores: float `(queries, candidates)`; the right candidate of row i is column i.
+        scores: float `(queries, candidates)`.
         count: int. How many are looked at.
+        right: bool `(queries, candidates)`: which candidates are right, of each row one
+            or more. None where it is that of column i for row i.
 
     Returns:
         float32 scalar in `[0, 1]`.
@@ -230,7 +233,9 @@ def recall(scores: Tensor, count: int) -> Tensor:
         [0.33, 0.67, 1.0]
     """
     scores = ops.convert_to_tensor(scores, "float32")
-    own = ops.arange(ops.shape(scores)[0])
-    right = ops.take_along_axis(scores, own[:, None], axis=1)
-    others = ops.sum(ops.cast(scores >= right, "int32"), axis=1) - 1
+    if right is None:
+        right = ops.eye(*ops.shape(scores), dtype="bool")
+    best = ops.max(ops.where(right, scores, -np.inf), axis=1, keepdims=True)
+    better = ops.logical_and(scores >= best, ops.logical_not(right))
+    others = ops.sum(ops.cast(better, "int32"), axis=1)
     return ops.mean(ops.cast(others < count, "float32"))

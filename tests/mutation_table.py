@@ -239,8 +239,8 @@ MUTATIONS = [
     ),
     Mutation(
         "metrics.py",
-        "others = ops.sum(ops.cast(scores >= right",
-        "others = ops.sum(ops.cast(scores > right",
+        "better = ops.logical_and(scores >= best,",
+        "better = ops.logical_and(scores > best,",
         "test_coca_training.py::test_recall_counts_ties_as_misses",
     ),
     Mutation(

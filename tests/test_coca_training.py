@@ -215,7 +215,9 @@ def test_it_learns_and_goes_on(folder, vocabulary, tmp_path):
 
 
 def test_captions_that_are_cut_are_told(folder, vocabulary, caplog):
-    coca.held_out(str(folder), "train", Vocabulary(vocabulary.model_bytes, 40), 12)
+    whole = Vocabulary(vocabulary.model_bytes, 40)
+    _, _, right = coca.held_out(str(folder), "train", whole, 12)
+    assert right.sum() == 2**2 + 2**2 + 1  # five pictures of three captions
     assert not caplog.records
     coca.held_out(str(folder), "train", Vocabulary(vocabulary.model_bytes, 5), 12)
     assert "train: 5 of 5 captions are cut to 5 ids" in caplog.text

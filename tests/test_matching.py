@@ -1,13 +1,16 @@
 """Recall of captions and pictures, and which of several pictures is chosen."""
 
+import itertools
+from unittest import mock
+
 import numpy as np
 import pytest
 
-from keras_parti.evaluation import Pictures, evaluate_matching
+from keras_parti.evaluation import Pictures, evaluate_matching, matching
 from keras_parti.evaluation.matching import choices, recalls
 from keras_parti.evaluation.nearest import Index
 from keras_parti.models import CoCa
-from keras_parti.models.choosing import score_samples, similarities
+from keras_parti.models.choosing import same_texts, score_samples, similarities
 
 COUNT, SAMPLES = 7, 3
 
@@ -46,12 +49,32 @@ def coca():
 def test_recall_is_counted_both_ways_beside_chance():
     scores = np.eye(COUNT) + np.array([[5.0] + [0.0] * (COUNT - 1)] * COUNT)
     # Every picture finds the first text first, and its own then.
-    figures = recalls(scores)
+    figures = recalls(scores, np.eye(COUNT, dtype=bool))
     assert figures["image_to_text@1"] == pytest.approx(1 / COUNT)
     assert figures["image_to_text@5"] == 1.0
     assert figures["text_to_image@1"] == 1.0
     assert figures["chance@5"] == pytest.approx(5 / COUNT)
     assert figures["queries"] == COUNT
+
+
+def test_of_equal_texts_each_is_right():
+    right = same_texts(["a cat", "a dog", "a cat", "a"])
+    np.testing.assert_array_equal(right.sum(axis=1), [2, 1, 2, 1])
+    assert right[0, 2]
+    assert right[2, 0]
+    # Texts that are equal have equal columns, and the last picture finds none.
+    scores = np.array([[3, 1, 3, 0], [2, 4, 2, 1], [2, 1, 2, 0], [9, 0, 9, 8]])
+    figures = recalls(scores, right)
+    assert figures["image_to_text@1"] == 0.75
+    # The first text finds the last picture before its own, as does its equal.
+    assert figures["text_to_image@1"] == 0.5
+    assert figures["chance@1"] == pytest.approx((2 + 1 + 2 + 1) / 4 / 4)
+    assert figures["chance@5"] == 1.0
+    # As drawn one by one, of all orders of four.
+    orders = list(itertools.permutations(range(4), 2))
+    found = np.mean([[right[row, list(o)].any() for o in orders] for row in range(4)])
+    with mock.patch.object(matching, "COUNTS", (2,)):
+        assert recalls(scores, right)["chance@2"] == pytest.approx(found)
 
 
 def test_a_choice_is_that_of_the_highest_rank():

@@ -27,7 +27,7 @@ from keras_parti.evaluation.reports import markdown_table, write_report
 from keras_parti.evaluation.samples import draw_samples
 from keras_parti.metrics import recall
 from keras_parti.models import CoCa
-from keras_parti.models.choosing import similarities
+from keras_parti.models.choosing import same_texts, similarities
 from keras_parti.sampling import NUM_SAMPLES
 from keras_parti.text import Vocabulary
 
@@ -98,7 +98,7 @@ def evaluate_matching(
             scores = similarities(
                 coca, pictures.images, vocabulary.encode(list(pictures.prompts))
             )
-            results["recall"][name] = recalls(scores)
+            results["recall"][name] = recalls(scores, same_texts(pictures.prompts))
     if generate is not None:
         gallery = Pictures.join(list(splits.values()))
         wanted = Pictures.join(present)
@@ -125,17 +125,22 @@ def evaluate_matching(
     return results
 
 
-def recalls(scores):
+def recalls(scores, right):
     """Returns recall both ways, beside that of a random order.
 
     Args:
-        scores: float `(count, count)`, pictures by texts; the diagonal is right.
+        scores: float `(count, count)`, pictures by texts.
+        right: bool `(count, count)`, symmetric: which texts are the picture's own or
+            equal to it.
     """
-    figures = {"queries": len(scores)}
+    figures, total = {"queries": len(scores)}, len(scores)
+    wrong = total - right.sum(axis=1, keepdims=True)
     for count in COUNTS:
-        figures[f"image_to_text@{count}"] = float(recall(scores, count))
-        figures[f"text_to_image@{count}"] = float(recall(scores.T, count))
-        figures[f"chance@{count}"] = min(1.0, count / len(scores))
+        figures[f"image_to_text@{count}"] = float(recall(scores, count, right))
+        figures[f"text_to_image@{count}"] = float(recall(scores.T, count, right))
+        drawn = np.arange(min(count, total))  # before each draw
+        missed = np.prod(np.clip(wrong - drawn, 0, None) / (total - drawn), axis=1)
+        figures[f"chance@{count}"] = float(1 - missed.mean())
     return figures
 
 

@@ -96,3 +96,13 @@ def similarities(coca, images, text_ids, batch_size=64):
         ]
         vectors.append(np.concatenate(parts))
     return vectors[0] @ vectors[1].T
+
+
+def same_texts(texts):
+    """Returns which texts are the same, bool `(texts, texts)`.
+
+    Args:
+        texts: sequence of str or of bytes.
+    """
+    _, number = np.unique(np.asarray(texts), return_inverse=True)
+    return number[:, None] == number

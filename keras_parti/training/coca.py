@@ -14,7 +14,7 @@ from keras_parti.data.ordering import counted, in_order, mixed, of_pass
 from keras_parti.losses import TextCrossEntropy
 from keras_parti.metrics import recall
 from keras_parti.models import CoCa, ViTVQGAN
-from keras_parti.models.choosing import similarities
+from keras_parti.models.choosing import same_texts, similarities
 from keras_parti.optimizers import AdamW, warmup_cosine
 from keras_parti.pixels import to_uint8
 from keras_parti.text import Vocabulary
@@ -235,19 +235,21 @@ class Recall(keras.callbacks.Callback):
     Args:
         images: uint8 `(count, height, width, 3)`.
         text_ids: int32 `(count, text_length)`.
+        right: bool `(count, count)`: whose caption is the picture's own or equal to it.
     """
 
-    def __init__(self, images, text_ids):
+    def __init__(self, images, text_ids, right):
         super().__init__()
         self.images = images
         self.text_ids = text_ids
+        self.right = right
 
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
         with averaged([(optimizer, self.model.trainable_variables)]):
             scores = similarities(self.model, self.images, self.text_ids)
-        logs["val_image_to_text_r1"] = float(recall(scores, 1))
-        logs["val_text_to_image_r1"] = float(recall(scores.T, 1))
+        logs["val_image_to_text_r1"] = float(recall(scores, 1, self.right))
+        logs["val_text_to_image_r1"] = float(recall(scores.T, 1, self.right))
 
 
 def held_out(name, split, vocabulary, image_size):
@@ -262,14 +264,15 @@ def held_out(name, split, vocabulary, image_size):
         image_size: int. Side of the pictures in pixels.
 
     Returns:
-        uint8 `(count, image_size, image_size, 3)` and int32 `(count, text_length)`.
+        uint8 `(count, image_size, image_size, 3)`, int32 `(count, text_length)`, and
+        bool `(count, count)`: whose texts are equal.
     """
     examples = list(data.load(name, split, image_size=image_size).take(MEASURED))
     floats = np.stack([example["image"].numpy() for example in examples])
     images = to_uint8(floats)
     texts = [draw_text(_texts(example), None).numpy() for example in examples]
     warn_of_cut_captions(texts, vocabulary, f"{name}, {split}")
-    return images, vocabulary.encode(texts)
+    return images, vocabulary.encode(texts), same_texts(texts)
 
 
 def train_coca(
@@ -335,8 +338,8 @@ def train_coca(
     compile_coca(model, rate, average)
     first = next(iter(sets))
     if data.splits(first).get("validation"):
-        pairs = held_out(first, "validation", vocabulary, config.image_size)
-        callbacks = [Recall(*pairs), *callbacks]
+        found = held_out(first, "validation", vocabulary, config.image_size)
+        callbacks = [Recall(*found), *callbacks]
     runs.fit(
         model,
         lambda skipped: batches(
