@@ -1,6 +1,6 @@
 r"""Trains Parti in three sizes, an octave apart, and measures what size brings.
 
-    python benchmarks/scaling.py --digits    # needs nothing before; 20 minutes
+    python benchmarks/scaling.py --digits    # needs nothing before; half an hour
     nohup python benchmarks/scaling.py --tokens runs/tokens --coca runs/coca \
         > runs/scaling.log &                 # hours on two cores
     python benchmarks/scaling.py --quick     # tiny, to see it run
@@ -13,10 +13,11 @@ prefers pictures that it knows to those asked for. The small set's analogue of f
 of the paper (the loss falls with size) and of what section 2.4 says of guidance and
 reranking.
 
-Writes `table.md`, `results.json`, `loss.png` and `retrieval.png` to `--out`. Intervals
-are 95 %: 4,000 bootstrap samples of seeds and, within them, of prompts; a difference is
-taken prompt by prompt. Interrupted at any moment, the same command goes on; `--only
-large-0` does one run, so that several machines can share the work.
+Writes `table.md`, `results.json`, `loss.png`, `retrieval.png` and `best.png` to
+`--out`. Intervals are 95 %: 4,000 bootstrap samples of seeds and, within them, of
+prompts; a difference is taken prompt by prompt. Interrupted at any moment, the same
+command goes on; `--only large-0` does one run, so that several machines can share the
+work.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from parts.toy_set import toy_set
 from keras_parti.data.arrays import read_npz, write_npz
 from keras_parti.evaluation.control import MEASURES as WORDS
 from keras_parti.evaluation.control import hits
+from keras_parti.evaluation.gallery import strip
 from keras_parti.evaluation.nearest import Index
 from keras_parti.evaluation.pictures import Pictures, load_splits
 from keras_parti.evaluation.reports import markdown_table, write_report
@@ -80,6 +82,7 @@ TOY_SIZES = {
     "large": {"dim": 16, "heads": 2, "mlp_dim": 32},
 }
 MEASURES = ("name@1", "name@5", "style")
+COLUMNS = 10  # of `best.png`
 WAYS = {  # name: (guided, best of)
     "no guidance": (False, 1),
     "guidance": (True, 1),
@@ -143,6 +146,7 @@ def measure(args, model, vocabulary, name, folder):
         for key, values in hits(nearest, gallery, repeated).items():
             shape = (len(wanted), args.num_samples)
             found[f"{key}-{guided}"] = values.reshape(shape)
+    found["prompts"], found["best"] = np.array(wanted.prompts, str), images[:, 0]
     write_npz(folder / "hits.npz", found)
 
 
@@ -211,7 +215,7 @@ def retrieval(results, measure):
 
 def report(args, runs):
     """Writes table, results and plot of the sizes whose runs are all there."""
-    results = {}
+    results, rows_of_best = {}, {}
     for size in args.sizes:
         folders = [runs[size, seed] for seed in range(args.seeds)]
         if not all((folder / "hits.npz").exists() for folder in folders):
@@ -228,6 +232,7 @@ def report(args, runs):
             "curve": curves.mean(0).tolist(),
         }
         found = [read_npz(folder / "hits.npz") for folder in folders]
+        rows_of_best[f"{size}, {results[size]['parameters'] / 1e6:.1f}M"] = found[0]
         for measure in MEASURES:
             ways = [by_way(args, each, measure) for each in found]
             values = {way: np.array([w[way] for w in ways]) for way in WAYS}
@@ -248,6 +253,7 @@ def report(args, runs):
     write_report(args.out, results, text)
     print(text)
     plot(args, results)
+    show(args, rows_of_best)
     return results
 
 
@@ -269,6 +275,15 @@ def plot(args, results):
     }
     title = f"{WORDS[args.measure]}, over the size, {' to '.join(results)}"
     draw_curves(args.out / "retrieval.png", title, curves, "%")
+
+
+def show(args, found):
+    """Writes `best.png`: of each size's first seed the best guided samples."""
+    first = next(iter(found.values()))
+    rows = [(size, arrays["best"][:COLUMNS]) for size, arrays in found.items()]
+    title = f"The best of {args.num_samples}, guidance {args.guidance_scale:g}"
+    prompts = [str(prompt) for prompt in first["prompts"][:COLUMNS]]
+    strip(rows, prompts, title=title).save(args.out / "best.png")
 
 
 def main(argv=None):
