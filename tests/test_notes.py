@@ -115,7 +115,9 @@ def test_a_command_that_cannot_be_read_any_more_is_passed_over(begin, tmp_path):
     assert not begin("--learning-rate 5e-3")
 
 
-def test_a_training_that_is_refused_leaves_no_note(folder_of_pictures, tmp_path):
+def test_a_training_that_is_refused_leaves_no_note(
+    folder_of_pictures, tmp_path, capsys
+):
     def train(options):
         words = f"train tokenizer --data {folder_of_pictures} --steps-per-epoch 1"
         return cli.main(shlex.split(f"{words} --workdir {tmp_path}/run {options}"))
@@ -127,3 +129,7 @@ def test_a_training_that_is_refused_leaves_no_note(folder_of_pictures, tmp_path)
     assert train("--preset vit_vqgan_digits --batch-size 2 --steps 3") == 2
     assert train(f"{tiny} --steps 2") == 0
     assert [line[-9:] for line in noted(tmp_path)] == ["--steps 1", "--steps 2"]
+    (tmp_path / "run" / "commands.txt").unlink()
+    (tmp_path / "run" / "commands.txt").mkdir()  # nothing can be noted
+    assert train(f"{tiny} --steps 3") == 2
+    assert "commands.txt: Is a directory" in capsys.readouterr().err

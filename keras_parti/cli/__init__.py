@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(str(stop) or _stopped(args), file=sys.stderr)
         return 130
     except Exception as error:
-        if "before" in args:
+        if "before_training" in args:
             from keras_parti.cli import notes
 
             notes.take_back(args)

@@ -16,7 +16,14 @@ from keras_parti.training.workdir import model_dir
 
 FILE = "commands.txt"
 # What the parser notes beside the options that decide a training.
-NO_SETTINGS = ("run", "command_line", "needs_tensorflow", "debug", "workdir", "before")
+NO_SETTINGS = (
+    "run",
+    "command_line",
+    "needs_tensorflow",
+    "debug",
+    "workdir",
+    "before_training",
+)
 # Options that may change from one command of a run to the next: a run is made longer,
 # or goes on with other devices.
 FREE = ("steps", "strategy", "mesh", "layout", "rematerialise", "peak_tflops", "show")
@@ -46,8 +53,9 @@ def begin(args: argparse.Namespace) -> None:
     if finished:
         return
     file = args.workdir / FILE
-    args.before = before, file.stat().st_size if file.exists() else 0
+    size = file.stat().st_size if file.exists() else 0
     note(args)
+    args.before_training = before, size
     write_hparams(args.workdir / "logs", _settings(args))
     print("The first step is compiled before it runs: up to a minute ...", flush=True)
 
@@ -67,7 +75,7 @@ def take_back(args: argparse.Namespace) -> None:
     Args:
         args: what `begin` was given.
     """
-    checkpoints, size = args.before
+    checkpoints, size = args.before_training
     if checkpoints == _checkpoints(args.workdir):
         os.truncate(args.workdir / FILE, size)
 
