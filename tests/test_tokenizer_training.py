@@ -173,14 +173,20 @@ def test_codes_are_merged_once_however_often_the_command_is_given(
         assert train_and_merge(folder).fingerprint() == trained.fingerprint()
 
 
-def test_two_starts_at_once_are_refused_before_any_training(tmp_path):
-    with pytest.raises(ValueError, match="`patch_start` replaces `patchwise_steps`"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patchwise_steps": 3}, "`patch_start` replaces `patchwise_steps`"),
+        ({"revive_codes": False}, "`patch_start` fits the decoder to codes that"),
+    ],
+)
+def test_starts_that_do_not_go_together_are_refused_before_any_training(
+    tmp_path, options, message
+):
+    model = ViTVQGAN.from_preset("vit_vqgan_tiny")
+    with pytest.raises(ValueError, match=message):
         tokenizer.train_tokenizer(
-            ViTVQGAN.from_preset("vit_vqgan_tiny"),
-            "discs",
-            tmp_path / "run",
-            patchwise_steps=3,
-            patch_start=True,
+            model, "discs", tmp_path / "run", patch_start=True, **options
         )
     assert not (tmp_path / "run").exists()
 

@@ -203,8 +203,8 @@ def train_tokenizer(
     Raises:
         FileNotFoundError: where the weights of the perceptual network are missing.
         ValueError: where the batch cannot be parted as asked, both starts are asked
-            for, plain codes are to be merged, or the folder holds a run of another
-            configuration.
+            for or one without codes to fit to, plain codes are to be merged, or the
+            folder holds a run of another configuration.
     """
     workdir = Path(workdir)
     schedule = {
@@ -219,6 +219,12 @@ def train_tokenizer(
         raise ValueError(
             "`patch_start` replaces `patchwise_steps`: give one of them. "
             f"Received: patch_start={patch_start}, patchwise_steps={patchwise_steps}"
+        )
+    if patch_start and not revive_codes:
+        # Of random codes a decoder made 11 dB of emoji, of placed ones 22.
+        raise ValueError(
+            "`patch_start` fits the decoder to codes that `revive_codes` has placed, "
+            f"which must be True. Received: revive_codes={revive_codes}"
         )
     if merge_similarity is not None:
         check_similarity(merge_similarity)
