@@ -48,16 +48,30 @@ def chance(gallery, wanted):
     """
     size = len(gallery)
     right = (gallery.names[None] == wanted.names[:, None]).sum(axis=1)
-    drawn = np.arange(min(NEIGHBOURS, size))  # before each of the five draws
-    missed = np.clip(size - right[:, None] - drawn, 0, None) / (size - drawn)
     style = (gallery.styles[None] == wanted.styles[:, None]).mean(axis=1)
     tone = (gallery.tones[None] == wanted.tones[:, None]).mean(axis=1)
     return {
         "name@1": right / size,
-        "name@5": 1.0 - missed.prod(axis=1),
+        "name@5": found_by_chance(right, size, NEIGHBOURS),
         "style": style,
         "tone": np.where(wanted.tones == "", np.nan, tone),
     }
+
+
+def found_by_chance(right, size, count):
+    """How probable it is that a random order has a right one among its first `count`.
+
+    Args:
+        right: int `(batch,)`, how many are right.
+        size: int. How many there are.
+        count: int.
+
+    Returns:
+        float `(batch,)`.
+    """
+    drawn = np.arange(min(count, size))  # before each draw
+    missed = np.clip(size - right[:, None] - drawn, 0, None) / (size - drawn)
+    return 1.0 - missed.prod(axis=1)
 
 
 def shuffled_hits(found, gallery, wanted):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from keras_parti.evaluation.control import hits, interval
+from keras_parti.evaluation.control import found_by_chance, hits, interval
 from keras_parti.evaluation.nearest import Index
 from keras_parti.evaluation.pictures import Pictures
 from keras_parti.evaluation.reports import markdown_table, write_report
@@ -133,14 +133,12 @@ def recalls(scores, right):
         right: bool `(count, count)`, symmetric: which texts are the picture's own or
             equal to it.
     """
-    figures, total = {"queries": len(scores)}, len(scores)
-    wrong = total - right.sum(axis=1, keepdims=True)
+    figures = {"queries": len(scores)}
     for count in COUNTS:
         figures[f"image_to_text@{count}"] = float(recall(scores, count, right))
         figures[f"text_to_image@{count}"] = float(recall(scores.T, count, right))
-        drawn = np.arange(min(count, total))  # before each draw
-        missed = np.prod(np.clip(wrong - drawn, 0, None) / (total - drawn), axis=1)
-        figures[f"chance@{count}"] = float(1 - missed.mean())
+        by_chance = found_by_chance(right.sum(axis=1), len(scores), count)
+        figures[f"chance@{count}"] = float(by_chance.mean())
     return figures
 
 

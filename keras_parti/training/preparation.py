@@ -133,14 +133,15 @@ def warn_of_cut_captions(captions, vocabulary, where):
         vocabulary: `keras_parti.text.Vocabulary`.
         where: what the captions are of, for the warning.
     """
-    lengths = vocabulary.encode_report(captions)["num_tokens"]
+    report = vocabulary.encode_report(captions)
+    lengths = report["num_tokens"]
     cut = int((lengths > vocabulary.length).sum())
     if not cut:
         return
     long_enough = Vocabulary(vocabulary.model_bytes, int(lengths.max()))
     before, after = (
-        len(np.unique(each.encode(captions), axis=0))
-        for each in (long_enough, vocabulary)
+        len(np.unique(ids, axis=0))
+        for ids in (long_enough.encode(captions), report["ids"])
     )
     logger.warning(
         "%s: %d of %d captions are cut to %d ids; of %d different ones %d are left. "
