@@ -94,7 +94,7 @@ def products_alone(model, rows, rounds, steps=16):
     """Returns the seconds of a step's matrix products, weights laid out alike."""
     import tensorflow as tf
 
-    from keras_parti.decoding import CachedDecoder, linear
+    from keras_parti.decoding import CachedDecoder, feature_axis, linear
 
     # In this order each product takes outputs of the one before.
     names = ("attention", "attention_output", "cross_attention")

@@ -319,9 +319,8 @@ def advance(
         # also right at T = 0.
         new = ops.argmax(guided + temperature[:, None] * noise, axis=-1)
         new = ops.cast(new, "int32")[:, None]  # (rows, 1)
-        surprise = ops.sparse_categorical_crossentropy(
-            new[:, 0], conditional, from_logits=True
-        )
+        chosen = ops.take_along_axis(conditional, new, axis=-1)[:, 0]
+        surprise = ops.logsumexp(conditional, axis=-1) - chosen
         inputs = ops.take(tensors["weights"]["embeddings"], new[:, 0], axis=0)
         copies = ops.shape(logits)[0] // rows  # 2 where there is guidance
         copied = ops.tile(inputs, (copies, 1))
