@@ -1,6 +1,7 @@
 """Times a step of sampling, beside peers and beside the machine's own limit.
 
     python benchmarks/sampling.py                        # 1,024 ids; some minutes
+    KERAS_BACKEND=jax python benchmarks/sampling.py      # compiled by XLA
     python benchmarks/sampling.py --peers peers/bin/python   # and the peers; an hour
     python benchmarks/sampling.py --memory               # parti_350m, 16 samples
     python benchmarks/sampling.py --quick                # a minute, to see it run
@@ -92,29 +93,38 @@ def over_positions(model, samples, rounds):
 
 def products_alone(model, rows, rounds, steps=16):
     """Returns the seconds of a step's matrix products, weights laid out alike."""
-    import tensorflow as tf
+    from keras import ops
 
+    from keras_parti.compiled import compiled
     from keras_parti.decoding import CachedDecoder, feature_axis, linear
 
     # In this order each product takes outputs of the one before.
     names = ("attention", "attention_output", "cross_attention")
     names += ("cross_attention_output", "wide", "narrow")
-    weights = CachedDecoder(model).pack()
-    layers = [block[name] for block in weights["blocks"] for name in names]
-    layers.append(weights["logits"])
+    pack = compiled(lambda: CachedDecoder(model).pack(), model, numpy=False)
+    axis = feature_axis(rows, model.compute_dtype)
+    last = feature_axis(rows, "float32")
 
-    @tf.function(autograph=False)
-    def run(x):
+    def first(x, size):
+        return x[:size] if axis == 0 else x[:, :size]
+
+    def repeat(weights, x):
         def step(i, x):
-            for layer in layers:
-                x = tf.cast(x[:, : layer[0].shape[1]], layer[0].dtype)
-                x = linear(x, layer)
-            return i + 1, tf.cast(x[:, : model.config.dim], model.compute_dtype)
+            for block in weights["blocks"]:
+                for name in names:
+                    x = linear(first(x, block[name][0].shape[1]), block[name], axis)
+            y = ops.cast(x if axis == last else ops.transpose(x), "float32")
+            y = linear(y, weights["logits"], last)
+            y = y if axis == last else ops.transpose(y)
+            return i + 1, ops.cast(first(y, model.config.dim), model.compute_dtype)
 
-        return tf.while_loop(lambda i, _: i < steps, step, (0, x))[1]
+        return ops.while_loop(lambda i, _: i < steps, step, (0, x))[1]
 
-    x = tf.zeros((rows, model.config.dim), model.compute_dtype)
-    return best_of(lambda: run(x).numpy(), 4 * rounds) / steps
+    run = compiled(repeat, model)
+    shape = (rows, model.config.dim)
+    x = ops.zeros(shape[::-1] if axis == 0 else shape, model.compute_dtype)
+    weights = pack()
+    return best_of(lambda: run(weights, x), 4 * rounds) / steps
 
 
 def bandwidth(rounds):

@@ -255,8 +255,8 @@ class CachedDecoder:
 
 
 # From so many rows on, where their number is known, vectors are columns, and kernels
-# stand on the left of their products: those of a layer, 512 wide, take 1.5 ms of 32 rows
-# in place of 2.6. Of two rows they would take 1.1 ms in place of 0.8.
+# stand on the left of their products: of 32 rows those of a layer, 512 wide, take
+# 1.5 ms in place of 2.6. Of two rows they would take 1.1 ms in place of 0.8.
 MANY_ROWS = 16
 
 # The kind of a block that sees all positions before it; others have the arguments of
@@ -324,7 +324,7 @@ def feature_axis(rows, dtype):
 
 
 def linear(x, packed, axis):
-    """Returns a dense layer as `pack` lays it out, of vectors along an axis, 0 or −1."""
+    """Returns a packed dense layer of vectors that lie along an axis, 0 or −1."""
     kernel, bias = packed
     if axis == 0:
         return ops.matmul(kernel, x) + bias[:, None]

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_parti.decoding import CachedDecoder
+from keras_parti.layers.logits import largest
 from keras_parti.typing import Tensor
 
 __all__ = [
@@ -317,8 +318,7 @@ def advance(
         noise = gumbel(seeds, position, config.num_codes)
         # argmax(logits / T + Gumbel) draws from softmax(logits / T); times T it is
         # also right at T = 0.
-        new = ops.argmax(guided + temperature[:, None] * noise, axis=-1)
-        new = ops.cast(new, "int32")[:, None]  # (rows, 1)
+        new = largest(guided + temperature[:, None] * noise)[:, None]  # (rows, 1)
         chosen = ops.take_along_axis(conditional, new, axis=-1)[:, 0]
         surprise = ops.logsumexp(conditional, axis=-1) - chosen
         inputs = ops.take(tensors["weights"]["embeddings"], new[:, 0], axis=0)

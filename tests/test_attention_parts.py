@@ -64,6 +64,25 @@ def test_parts_give_the_result_and_slopes_of_the_whole(monkeypatch, mask, part):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_in_bfloat16_weights_are_rounded_and_their_sums_are_not(monkeypatch):
+    """The sum of 1,024 exponentials, rounded to 8 bits, would add to the error."""
+    monkeypatch.setattr(attention_parts, "PART", 1)
+    inputs = [tf.cast(random(1, 2, 1024, 8), "bfloat16") for _ in range(3)]
+    wide = [tf.cast(x, "float32") for x in inputs]
+
+    def attended(queries, keys, values, rounded):
+        logits = rounded(tf.matmul(queries, keys, transpose_b=True))
+        return tf.matmul(rounded(tf.nn.softmax(logits)), values)
+
+    def error(outputs):
+        return np.linalg.norm(tf.cast(outputs, "float32") - exact)
+
+    exact = attended(*wide, lambda x: x)
+    rounded = attended(*wide, lambda x: tf.cast(tf.cast(x, "bfloat16"), "float32"))
+    ours = tf.function(attention_parts.attend_in_parts)(*inputs)
+    assert 0 < error(ours) < 1.2 * error(tf.cast(rounded, "bfloat16"))
+
+
 def test_a_layer_takes_parts_where_logits_are_many(monkeypatch):
     layer = MultiHeadAttention(num_heads=2)
     x = random(3, 8, 6)

