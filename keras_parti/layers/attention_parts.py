@@ -67,9 +67,9 @@ def attend_in_parts(queries, keys, values, bias=None):
     def weigh_once(queries, keys, *own):
         if bias is not None:
             return ops.cast(weigh(queries, keys, *own), dtype)
-        # oneDNN's kernel computes in float32 and rounds what it returns, which two casts
-        # around it would too: 26 ms in place of 39, of 32 heads of 1,024 queries and
-        # keys, with the same error.
+        # oneDNN's kernel computes in float32 and rounds what it returns, as two casts
+        # around it would: 26 ms in place of 39, of 32 heads of 1,024 queries and keys,
+        # with the same error.
         return ops.softmax(ops.matmul(queries, ops.transpose(keys, (0, 2, 1))), axis=-1)
 
     @ops.custom_gradient
