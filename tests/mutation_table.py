@@ -203,8 +203,8 @@ MUTATIONS = [
     ),
     Mutation(
         "layers/attention_parts.py",
-        "of_logits = ops.cast(weights * (slopes_of_weights - mean), dtype)",
-        "of_logits = ops.cast(weights * slopes_of_weights, dtype)",
+        "of_logits = weights * (of_weights - mean)",
+        "of_logits = weights * of_weights",
         "test_attention_parts.py::test_parts_give_the_result_and_slopes_of_the_whole",
     ),
     Mutation(

@@ -58,44 +58,42 @@ def attend_in_parts(queries, keys, values, bias=None):
 
     def weigh(queries, keys, own=None):
         logits = ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
-        # float32, since bfloat16 keeps 8 significant bits of a logit.
-        logits = ops.cast(logits, "float32")
-        if bias is not None:
-            logits = logits + (bias if shared else own)
-        return ops.softmax(logits, axis=-1)  # (at_a_time, length, memory)
-
-    def weigh_once(queries, keys, *own):
-        if bias is not None:
-            return ops.cast(weigh(queries, keys, *own), dtype)
-        # oneDNN's kernel computes in float32 and rounds what it returns, as two casts
-        # around it would: 26 ms in place of 39, of 32 heads of 1,024 queries and keys,
-        # with the same error.
-        return ops.softmax(ops.matmul(queries, ops.transpose(keys, (0, 2, 1))), axis=-1)
+        if bias is None:
+            # oneDNN's kernel computes in float32 and rounds what it returns, as two
+            # casts around it would: 26 ms in place of 39, of 32 heads of 1,024 queries
+            # and keys in bfloat16, with the same error.
+            return ops.softmax(logits, axis=-1)  # (at_a_time, length, memory)
+        logits = ops.cast(logits, "float32") + (bias if shared else own)
+        return ops.cast(ops.softmax(logits, axis=-1), dtype)
 
     @ops.custom_gradient
     def attend(queries, keys, values):
         def forward(part):
             queries, keys, values, *own = part
-            return ops.matmul(weigh_once(queries, keys, *own), values)
+            return ops.matmul(weigh(queries, keys, *own), values)
 
         def backward(part):
-            queries, keys, values, slopes, *own = part
+            queries, keys, values, slopes, mean, *own = part
             weights = weigh(queries, keys, *own)
-            slopes_of_weights = ops.matmul(slopes, ops.transpose(values, (0, 2, 1)))
-            slopes_of_weights = ops.cast(slopes_of_weights, "float32")
-            mean = ops.sum(weights * slopes_of_weights, axis=-1, keepdims=True)
-            of_logits = ops.cast(weights * (slopes_of_weights - mean), dtype)
-            weights = ops.cast(weights, dtype)
+            of_weights = ops.matmul(slopes, ops.transpose(values, (0, 2, 1)))
+            of_logits = weights * (of_weights - mean)
             return (
                 ops.matmul(of_logits, keys),
                 ops.matmul(ops.transpose(of_logits, (0, 2, 1)), queries),
                 ops.matmul(ops.transpose(weights, (0, 2, 1)), slopes),
             )
 
+        outputs = ops.map(forward, (queries, keys, values, *biases))
+
         def grad(upstream):
-            inputs = (queries, keys, values, split(upstream), *biases)
+            slopes = split(upstream)
+            # The mean of a query's slopes, each by its weight, from what it returned:
+            # appendix B of FlashAttention.
+            products = ops.cast(slopes, "float32") * ops.cast(outputs, "float32")
+            mean = ops.cast(ops.sum(products, axis=-1, keepdims=True), dtype)
+            inputs = (queries, keys, values, slopes, mean, *biases)
             return ops.map(backward, inputs)
 
-        return join(ops.map(forward, (queries, keys, values, *biases))), grad
+        return join(outputs), grad
 
     return attend(*(split(x) for x in (queries, keys, values)))
