@@ -197,8 +197,8 @@ MUTATIONS = [
     ),
     Mutation(
         "sampling.py",
-        "new[:, 0], conditional, from_logits=True",
-        "new[:, 0], guided, from_logits=True",
+        "surprise = ops.logsumexp(conditional, axis=-1) - chosen",
+        "surprise = ops.logsumexp(guided, axis=-1) - chosen",
         "test_sampling.py::test_the_score_is_the_mean_log_likelihood_of_the_full_pass",
     ),
     Mutation(
