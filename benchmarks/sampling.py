@@ -96,7 +96,7 @@ def products_alone(model, rows, rounds, steps=16):
     from keras import ops
 
     from keras_parti.compiled import compiled
-    from keras_parti.decoding import CachedDecoder, feature_axis, linear
+    from keras_parti.decoding import CachedDecoder, feature_axis, linear, turned
 
     # In this order each product takes outputs of the one before.
     names = ("attention", "attention_output", "cross_attention")
@@ -113,16 +113,14 @@ def products_alone(model, rows, rounds, steps=16):
             for block in weights["blocks"]:
                 for name in names:
                     x = linear(first(x, block[name][0].shape[1]), block[name], axis)
-            y = ops.cast(x if axis == last else ops.transpose(x), "float32")
-            y = linear(y, weights["logits"], last)
-            y = y if axis == last else ops.transpose(y)
+            y = ops.cast(turned(x, axis, last), "float32")
+            y = turned(linear(y, weights["logits"], last), last, axis)
             return i + 1, ops.cast(first(y, model.config.dim), model.compute_dtype)
 
         return ops.while_loop(lambda i, _: i < steps, step, (0, x))[1]
 
     run = compiled(repeat, model)
-    shape = (rows, model.config.dim)
-    x = ops.zeros(shape[::-1] if axis == 0 else shape, model.compute_dtype)
+    x = turned(ops.zeros((rows, model.config.dim), model.compute_dtype), -1, axis)
     weights = pack()
     return best_of(lambda: run(weights, x), 4 * rounds) / steps
 

@@ -33,6 +33,7 @@ import numpy as np
 from keras import ops
 
 from keras_parti.layers.attention import MASKED
+from keras_parti.layers.processors import on_processor
 from keras_parti.layers.transformer import LAYER_NORM_EPSILON
 from keras_parti.layers.window import window_mask
 from keras_parti.layers.window_attention import WindowAttention
@@ -193,11 +194,11 @@ class CachedDecoder:
         axis = feature_axis(rows, self._dtype)
         views = {kind: self._view(kind, position, heads) for kind in self._windows}
         new_cache = []
-        x = _turned(x, -1, axis)
+        x = turned(x, -1, axis)
         for i, (block, own) in enumerate(zip(weights["blocks"], cache, strict=True)):
             slots, limit = views[self._kinds[i]]
             kv = own[0].shape[-1]
-            h = _turned(linear(_normalize(x, axis), block["attention"], axis), axis, -1)
+            h = turned(linear(_normalize(x, axis), block["attention"], axis), axis, -1)
             # Each (rows · heads, kv).
             queries, *new = (
                 ops.reshape(part, (-1, kv)) for part in ops.split(h, 3, axis=-1)
@@ -208,21 +209,21 @@ class CachedDecoder:
             new_cache.append(own)
             keys, values = (ops.reshape(part, (heads, -1, kv)) for part in own)
             y = _attend(queries[:, None], keys, values, limit)
-            y = _turned(ops.reshape(y, ops.shape(inputs)), -1, axis)
+            y = turned(ops.reshape(y, ops.shape(inputs)), -1, axis)
             x = x + linear(y, block["attention_output"], axis)
             if memories:
                 y = linear(_normalize(x, axis), block["cross_attention"], axis)
                 keys, values = memories["blocks"][i]
-                y = self._look(_turned(y, axis, -1), keys, values, memories["limit"])
-                y = _turned(y, -1, axis)
+                y = self._look(turned(y, axis, -1), keys, values, memories["limit"])
+                y = turned(y, -1, axis)
                 x = x + linear(y, block["cross_attention_output"], axis)
             y = linear(_normalize(x, axis), block["wide"], axis)
             activate = self._parts["blocks"][i].feed_forward.activate
             x = x + linear(activate(y), block["narrow"], axis)
         x = _normalize(ops.cast(x, "float32"), axis)
         last = feature_axis(rows, "float32")
-        logits = linear(_turned(x, axis, last), weights["logits"], last)
-        return _turned(logits, last, -1), new_cache
+        logits = linear(turned(x, axis, last), weights["logits"], last)
+        return turned(logits, last, -1), new_cache
 
     def _look(self, queries, keys, values, limit):
         """Cross-attention of rows, float `(rows, dim)`, to what their group keeps."""
@@ -332,7 +333,7 @@ def linear(x, packed, axis):
     return ops.matmul(x, ops.transpose(kernel)) + bias
 
 
-def _turned(x, axis, wanted):
+def turned(x, axis, wanted):
     """Returns a matrix of vectors along an axis with its vectors along another."""
     return x if axis == wanted else ops.transpose(x)
 
@@ -367,8 +368,7 @@ def _attend(queries, keys, values, limit):
 
 def _product(x, y, transposed=False):
     """Returns the matrix products of a batch, `y` transposed or as it is."""
-    single = x.shape[-2] == 1 and x.dtype == "float32"
-    if keras.backend.backend() == "tensorflow" and single:
+    if x.shape[-2] == 1 and x.dtype == "float32" and on_processor():
         import tensorflow as tf
 
         # Of single vectors TensorFlow's own kernel is faster than oneDNN's, which has

@@ -6,7 +6,7 @@ from keras_parti.layers.processors import on_processor
 
 # Logits of a part, about: 4 MB in float32, which stay in a core's cache. Forward and
 # backward on two cores, 4 rows of 8 heads of 1,024 queries and keys in bfloat16, take
-# 204 ms in parts of one head and 527 ms at once.
+# 87 ms in parts of one head and 116 ms at once.
 PART = 2**20
 
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_parti import layers
 from keras_parti.layers.embeddings import BOS, EOS, PAD, token_embedding
+from keras_parti.layers.logits import largest
 from keras_parti.layers.transformer import layer_norm
 from keras_parti.losses import add_log_scale, contrastive_vectors
 from keras_parti.models.base import ConfigModel, check_heads, check_positive
@@ -274,9 +275,9 @@ class CoCa(ConfigModel):
         def write(place, ids):
             words, _ = self._read(ids, False)
             logits = self._predict(words[:, :-1], pooled, False)
-            best = ops.argmax(ops.take(logits, place - 1, axis=1) + never, axis=-1)
+            best = largest(ops.take(logits, place - 1, axis=1) + never)
             last = ops.take(ids, place - 1, axis=1)
-            best = ops.where(place == length - 1, EOS, ops.cast(best, "int32"))
+            best = ops.where(place == length - 1, EOS, best)
             best = ops.where((last == EOS) | (last == PAD), PAD, best)
             return ops.where(places == place, best[:, None], ids)
 
